@@ -1,0 +1,353 @@
+"""Accuracy under faults: many variants over the same images and the same random faults."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nce_sim.accuracy.statistics import (
+    CONFIDENCE,
+    Difference,
+    Proportion,
+    clopper_pearson,
+    look_confidence,
+    look_points,
+    paired_difference,
+)
+from nce_sim.errors import InputError
+from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.models import FaultModel
+from nce_sim.resilience.split import Split
+from nce_sim.seeding import generator
+from nce_sim.workload.execute import (
+    PRECISIONS,
+    Executable,
+    block_length,
+    blocks,
+    forward,
+    has_fast_bfloat16,
+    pad_block,
+    prepare,
+)
+from nce_sim.workload.graph import Workload
+
+NOT_FINITE = -1
+"""Prediction of an inference whose outputs hold NaN or infinity: it is no class, and wrong."""
+
+Progress = Callable[[int, int], None]
+"""Told (inferences done, inferences in all) after every block."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A split and the fault that strikes its unprotected neurons."""
+
+    split: Split
+    fault: FaultModel
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Equal for variants whose faulty networks behave alike to the bit."""
+        fault = "any" if self.split.unprotected_neurons == 0 else repr(self.fault)
+        return (self.split.identity, fault)
+
+
+@dataclass(frozen=True)
+class AccuracyResult:
+    """Top-1 accuracy of one variant on a fixed test set under random faults.
+
+    `sdc` is the share of inferences whose top-1 differs from the fault-free network's (SDC-1),
+    `critical_sdc` of those that were right without faults and are wrong with them, `not_finite`
+    of those with NaN or infinite outputs, which count as wrong. Each has its interval.
+    `right` tells for each inference whether it was right, in the order of the draws.
+    """
+
+    correct: Proportion
+    fault_free: Proportion
+    sdc: Proportion
+    critical_sdc: Proportion
+    not_finite: Proportion
+    precision: str
+    half_width_reached: bool
+    right: NDArray[np.bool_]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.correct.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Interval of `accuracy` at `correct.confidence`."""
+        return (self.correct.low, self.correct.high)
+
+    def minus(self, other: "AccuracyResult") -> Difference:
+        """Return how much more accurate this variant is than one on the same draws."""
+        if len(self.right) != len(other.right):
+            raise ValueError("a paired difference needs the same images and draws")
+        only_first = int((self.right & ~other.right).sum())
+        only_second = int((other.right & ~self.right).sum())
+        return paired_difference(only_first, only_second, len(self.right), self.correct.confidence)
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy {self.correct} ({self.correct.confidence:.0%} interval, "
+            f"{self.correct.trials:,} inferences, fault-free {self.fault_free.value:.2%})"
+        )
+
+
+def default_precision() -> str:
+    """Return "bfloat16" where the processor multiplies it in hardware, else "float32"."""
+    return "bfloat16" if has_fast_bfloat16() else "float32"
+
+
+def evaluate(
+    network: Workload,
+    images: Tensor,
+    labels: Tensor,
+    split: Split,
+    faults: FaultModel,
+    *,
+    half_width: float | None = None,
+    realisations: int = 1,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str = "cpu",
+    confidence: float = CONFIDENCE,
+    progress: Progress | None = None,
+) -> AccuracyResult:
+    """Measure the accuracy of `network` with `faults` on the unprotected neurons of `split`.
+
+    Without `half_width`, every image is classified `realisations` times, each time with new
+    faults. With it, images are taken in a random order, pass after pass with new faults, until
+    the interval is no wider than that on either side or `realisations` x 10 passes are done;
+    the interval is valid although it was looked at on the way.
+
+    `images` is float32 N x the network's input shape, `labels` int64 N.
+    Raises InputError for input that does not fit.
+    """
+    variant = Variant(split, faults)
+    _check(network, images, labels, precision)
+    if realisations < 1:
+        raise InputError(f"realisations must be at least 1, not {realisations}")
+    if half_width is None:
+        order = np.arange(len(images))
+        predictions = predict_variants(
+            network, images, [variant], seed=seed, realisations=realisations, precision=precision,
+            device=device, progress=progress,
+        )  # fmt: skip
+        return judge(
+            predictions.faulty[0].ravel(), predictions.clean, labels, np.tile(order, realisations),
+            precision, confidence,
+        )  # fmt: skip
+    if not 0 < half_width < 0.5:
+        raise InputError(f"half_width must be above 0 and below 0.5, not {half_width}")
+    return _evaluate_until(
+        network, images, labels, variant, half_width, 10 * realisations, seed, precision, device,
+        confidence, progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted classes: `clean` for each image, `faulty` variants x realisations x images."""
+
+    clean: NDArray[np.int16]
+    faulty: NDArray[np.int16]
+
+
+def predict_variants(
+    network: Workload,
+    images: Tensor,
+    variants: Sequence[Variant],
+    *,
+    seed: int = 0,
+    realisations: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Predictions:
+    """Classify `images` without faults and under every variant.
+
+    All variants of a block share its random draws and the fault-free outputs of the first layer.
+    Variants that are alike to the bit are computed once.
+    """
+    executable = prepare(network, precision, device)
+    first_alike: dict[tuple[str, str], int] = {}
+    of_variant = [
+        first_alike.setdefault(variant.identity, number) for number, variant in enumerate(variants)
+    ]
+    injectors = [
+        Injector(executable, variant.split, variant.fault)
+        for number, variant in enumerate(variants)
+        if of_variant[number] == number
+    ]
+    rows = {number: row for row, number in enumerate(dict.fromkeys(of_variant))}
+    count, length = len(images), block_length(network)
+    clean = np.empty(count, np.int16)
+    faulty = np.empty((len(injectors), realisations, count), np.int16)
+    total = count * (1 + realisations * len(injectors))
+    done = 0
+    for block in blocks(count, length):
+        runner = _BlockRunner(executable, images[block], length)
+        clean[block] = runner.predict(None)
+        for realisation in range(realisations):
+            draws = BlockDraws(executable, seed, realisation, range(block.start, block.stop))
+            for row, injector in enumerate(injectors):
+                faulty[row, realisation, block] = runner.predict(injector, draws)
+        done += (block.stop - block.start) * (1 + realisations * len(injectors))
+        if progress is not None:
+            progress(done, total)
+    return Predictions(clean, faulty[[rows[number] for number in of_variant]])
+
+
+class _BlockRunner:
+    """Runs one block of images under many variants; what they share is computed once."""
+
+    def __init__(self, executable: Executable, images: Tensor, length: int) -> None:
+        self.executable = executable
+        self.count = len(images)
+        layers = executable.network.layers
+        self.first, self.rest = layers[0], layers[1:]
+        with torch.inference_mode():
+            inputs = executable.images(pad_block(images, length))
+            self.first_output = forward(executable, inputs, [self.first])
+
+    def predict(
+        self, injector: Injector | None, draws: BlockDraws | None = None
+    ) -> NDArray[np.int16]:
+        """Return the predicted class of every image of the block."""
+        with torch.inference_mode():
+            output = self.first_output
+            hook = None
+            if injector is not None and draws is not None:
+                hook = injector.hook(draws)
+                if self.first.has_neurons:
+                    output = hook(self.first, output)
+            if self.rest:
+                output = forward(self.executable, output, self.rest, hook)
+            return top1(output[: self.count])
+
+
+def top1(outputs: Tensor) -> NDArray[np.int16]:
+    """Return each row's class of the largest output, or NOT_FINITE if any output is not finite."""
+    outputs = outputs.flatten(1)
+    finite = outputs.isfinite().all(1)
+    classes = torch.where(finite[:, None], outputs, 0).argmax(1)
+    return torch.where(finite, classes, NOT_FINITE).cpu().numpy().astype(np.int16)
+
+
+def judge(
+    predicted: NDArray[np.int16],
+    clean: NDArray[np.int16],
+    labels: Tensor,
+    order: NDArray[np.intp],
+    precision: str,
+    confidence: float = CONFIDENCE,
+    half_width_reached: bool = True,
+) -> AccuracyResult:
+    """Turn predictions into rates; `order` gives the image of each prediction."""
+    truth = labels.numpy()[order]
+    fault_free = clean[order]
+    right = predicted == truth
+    changed = predicted != fault_free
+
+    def rate(events: NDArray[np.bool_]) -> Proportion:
+        return clopper_pearson(int(events.sum()), len(events), confidence)
+
+    return AccuracyResult(
+        correct=rate(right),
+        fault_free=rate(clean == labels.numpy()),
+        sdc=rate(changed & (predicted != NOT_FINITE)),
+        critical_sdc=rate(changed & (fault_free == truth) & (predicted != NOT_FINITE)),
+        not_finite=rate(predicted == NOT_FINITE),
+        precision=precision,
+        half_width_reached=half_width_reached,
+        right=right,
+    )
+
+
+def _evaluate_until(
+    network: Workload, images: Tensor, labels: Tensor, variant: Variant, half_width: float,
+    most_passes: int, seed: int, precision: str, device: str, confidence: float,
+    progress: Progress | None,
+) -> AccuracyResult:  # fmt: skip
+    """Sample until the interval is narrow enough, looking at fixed numbers of inferences."""
+    executable = prepare(network, precision, device)
+    injector = Injector(executable, variant.split, variant.fault)
+    most = most_passes * len(images)
+    looks = look_points(most)
+    clean = predict_variants(network, images, [], precision=precision, device=device).clean
+    predicted: list[NDArray[np.int16]] = []
+    taken: list[NDArray[np.intp]] = []
+    done, look = 0, 0
+    for realisation, places in _random_blocks(len(images), block_length(network), most, seed):
+        runner = _BlockRunner(executable, images[places], block_length(network))
+        draws = BlockDraws(executable, seed, realisation, places.tolist())
+        predicted.append(runner.predict(injector, draws))
+        taken.append(places)
+        done += len(places)
+        if progress is not None:
+            progress(done, most)
+        if done < looks[look]:
+            continue
+        look += 1
+        at_look = look_confidence(look, confidence)
+        result = judge(
+            np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look,
+            half_width_reached=True,
+        )  # fmt: skip
+        if result.correct.half_width <= half_width:
+            return result
+    return judge(
+        np.concatenate(predicted), clean, labels, np.concatenate(taken), precision,
+        look_confidence(look, confidence), half_width_reached=False,
+    )  # fmt: skip
+
+
+def _random_blocks(
+    count: int, length: int, most: int, seed: int
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield (realisation, places of images): pass after pass, each in a random order of its own."""
+    for realisation in range(most // count):
+        order = generator(seed, "order of images", realisation).permutation(count)
+        for block in blocks(count, length):
+            yield realisation, order[block]
+
+
+def mean_activation(
+    network: Workload, images: Tensor, *, device: str = "cpu", progress: Progress | None = None
+) -> dict[str, float]:
+    """Return each layer's mean of |y| over its neurons and `images`, without faults, float32.
+
+    This is mu_signal of section IV-D of the paper; use training images.
+    """
+    network.check_images(images)
+    executable = prepare(network, "float32", device)
+    length = block_length(network)
+    sums = {layer.name: 0.0 for layer in network.neuron_layers}
+    for block in blocks(len(images), length):
+        valid = block.stop - block.start
+
+        def add(layer, output, valid=valid):  # type: ignore[no-untyped-def]
+            sums[layer.name] += float(output[:valid].abs().sum(dtype=torch.float64))
+            return output
+
+        with torch.inference_mode():
+            forward(executable, executable.images(pad_block(images[block], length)), hook=add)
+        if progress is not None:
+            progress(block.stop, len(images))
+    return {
+        layer.name: sums[layer.name] / (layer.neurons * len(images))
+        for layer in network.neuron_layers
+    }
+
+
+def _check(network: Workload, images: Tensor, labels: Tensor, precision: str) -> None:
+    network.check_images(images)
+    network.check_labels(images, labels)
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")

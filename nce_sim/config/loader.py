@@ -1,0 +1,97 @@
+"""Read a YAML file into its schema; every mistake is named with its line, all at once."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nce_sim.errors import InputError
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Record = TypeVar("Record", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+
+class _Reader(yaml.SafeLoader):
+    """A YAML reader that refuses duplicate keys and remembers where every key stands."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.duplicates: list[str] = []
+
+
+def _construct_mapping(reader: _Reader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key, line = reader.construct_object(key_node), key_node.start_mark.line + 1
+        if key in seen:
+            reader.duplicates.append(f"line {line}: key '{key}' stands already in line {seen[key]}")
+        seen[key] = line
+    return yaml.SafeLoader.construct_mapping(reader, node, deep=True)
+
+
+_Reader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
+    _construct_mapping,  # type: ignore[arg-type]
+)
+
+
+def load_yaml(path: Path, schema: type[Record]) -> Record:
+    """Read `path` into `schema`.
+
+    Raises InputError, with all mistakes and their lines, if the file cannot be read, is no YAML,
+    repeats a key, has an unknown or missing one, or a value that is not allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise InputError(f"cannot read {path}: {reason}") from reason
+    reader = _Reader(text)
+    try:
+        root = reader.get_single_node()
+        content = reader.construct_document(root) if root is not None else None
+    except yaml.YAMLError as reason:
+        raise InputError(f"{path} is no valid YAML: {reason}") from reason
+    if reader.duplicates:
+        raise InputError(f"{path} repeats keys:\n  " + "\n  ".join(reader.duplicates))
+    try:
+        return schema.model_validate(content)
+    except ValidationError as mistakes:
+        lines = [
+            f"line {_line(root, mistake['loc'])}: {'.'.join(map(str, mistake['loc'])) or 'file'}: "
+            f"{_explain(dict(mistake))}"
+            for mistake in mistakes.errors()
+        ]
+        raise InputError(f"{path} is not usable:\n  " + "\n  ".join(lines)) from mistakes
+
+
+def _explain(mistake: dict[str, Any]) -> str:
+    """Say what was found and what is allowed."""
+    if mistake["type"] == "extra_forbidden":
+        return "unknown key"
+    if mistake["type"] == "missing":
+        return "this key is missing"
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{message} (found {mistake['input']!r})"
+
+
+def _line(node: yaml.Node | None, place: Path_) -> int:
+    """Return the line of the deepest part of `place` that the file holds."""
+    if node is None:
+        return 1
+    line: int = node.start_mark.line + 1
+    if place and isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            if key_node.value == str(place[0]):
+                deeper = place[1:]
+                return _line(value_node, deeper) if deeper else key_node.start_mark.line + 1
+    if place and isinstance(node, yaml.SequenceNode) and isinstance(place[0], int):
+        return _line(node.value[place[0]], place[1:])
+    return line

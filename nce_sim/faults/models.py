@@ -1,0 +1,74 @@
+"""The fault models of Schorn et al. (DATE 2018): dropout and additive Gaussian noise.
+
+Both strike the output of a neuron that is computed on a PE, after its non-linearity and before
+pooling, independently for each image.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from nce_sim.errors import InputError
+
+
+def _check_number(value: float, field: str, upper: float | None = None) -> None:
+    allowed = "a number of at least 0" if upper is None else f"a number from 0 to {upper:g}"
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not valid or value < 0 or (upper is not None and value > upper):
+        raise InputError(f"{field} must be {allowed}, not {value}")
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Each computation on a PE fails with `probability` and then yields zero (section IV-C)."""
+
+    probability: float
+
+    def __post_init__(self) -> None:
+        _check_number(self.probability, "Dropout: probability", 1)
+
+    @property
+    def name(self) -> str:
+        """Short name of the kind of fault."""
+        return "dropout"
+
+    @property
+    def level(self) -> float:
+        """The one figure that sets how bad it is."""
+        return self.probability
+
+    def __str__(self) -> str:
+        return f"dropout p = {self.probability:g}"
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Each output of a PE gets N(0, (sigma x mean)^2) (section IV-D); no ReLU follows.
+
+    `mean_activation` maps each layer's name to the mean of |y| over its neurons and the training
+    images, without faults: `nce_sim.accuracy.evaluate.mean_activation` measures it.
+    """
+
+    sigma: float
+    mean_activation: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _check_number(self.sigma, "GaussianNoise: sigma")
+        for layer, mean in self.mean_activation.items():
+            _check_number(mean, f"GaussianNoise: mean_activation of {layer}")
+
+    @property
+    def name(self) -> str:
+        """Short name of the kind of fault."""
+        return "noise"
+
+    @property
+    def level(self) -> float:
+        """The one figure that sets how bad it is."""
+        return self.sigma
+
+    def __str__(self) -> str:
+        return f"Gaussian noise sigma = {self.sigma:g}"
+
+
+FaultModel = Dropout | GaussianNoise

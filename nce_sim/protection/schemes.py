@@ -1,0 +1,68 @@
+"""How components are protected: what a scheme needs, in lanes, repeats, bits and codecs.
+
+"ideal" is the paper's assumption: perfect and free of cost. What a scheme catches takes effect in
+fault injection; here stands what it costs.
+"""
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+
+@dataclass(frozen=True)
+class ArrayScheme:
+    """Protection of the lanes of an array.
+
+    `copies` multiplier-accumulators stand in each lane; every wave runs `repeats` times;
+    `votes` tells whether the results of copies or repeats are compared by a majority voter.
+    """
+
+    name: str
+    copies: int
+    repeats: int
+    votes: bool
+
+    @property
+    def work_factor(self) -> int:
+        """Multiply-accumulates done for each one that counts."""
+        return self.copies * self.repeats
+
+
+ARRAY_SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        ArrayScheme("none", copies=1, repeats=1, votes=False),
+        ArrayScheme("ideal", copies=1, repeats=1, votes=False),
+        ArrayScheme("tmr", copies=3, repeats=1, votes=True),
+        ArrayScheme("temporal_tmr", copies=1, repeats=3, votes=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class MemoryScheme:
+    """Protection of the words of a buffer or an external memory by check bits."""
+
+    name: str
+    corrects: int
+    detects: int
+
+    def check_bits(self, data_bits: int) -> int:
+        """Return the check bits of a word: Hsiao's SECDED needs log2(m) + 2 for m = 2^i bits."""
+        if self.corrects:
+            return ceil(log2(data_bits)) + 2
+        return 1 if self.detects else 0
+
+    def storage_factor(self, data_bits: int = 64) -> float:
+        """Return stored bits for each bit of data."""
+        return (data_bits + self.check_bits(data_bits)) / data_bits
+
+
+MEMORY_SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        MemoryScheme("none", corrects=0, detects=0),
+        MemoryScheme("ideal", corrects=0, detects=0),
+        MemoryScheme("parity", corrects=0, detects=1),
+        MemoryScheme("secded", corrects=1, detects=2),
+    )
+}

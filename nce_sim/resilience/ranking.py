@@ -1,0 +1,246 @@
+"""The ranking of all neurons of a network, least resilient first, and how it is made and kept."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from nce_sim.errors import InputError
+from nce_sim.resilience.baselines import SCORES, GradientScores
+from nce_sim.resilience.relevance import RelevancePropagation
+from nce_sim.resilience.split import Split, make_split
+from nce_sim.seeding import generator
+from nce_sim.workload.execute import block_length, blocks, pad_block, prepare
+from nce_sim.workload.graph import Workload
+
+METHODS = ("lrp", *SCORES, "random")
+"""Ways to rank; all but "random" look at images."""
+
+Progress = Callable[[int, int], None]
+"""Told (images done, images in all) after every block."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a ranking. `stability` is the Spearman correlation between the rankings of the
+    even and of the odd blocks of images; None where there were fewer than two blocks."""
+
+    method: str
+    network: str
+    network_identity: str
+    data: str
+    images: int
+    seed: int | None
+    precision: str
+    stability: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean relevance of every neuron, by layer in the network's order.
+
+    `relevance` maps a layer's name to a float64 array of the layer's shape (C x H x W or
+    features). For methods other than "lrp" it holds their score: what matters is the order.
+    `lost_relevance` is the share of an image's relevance (1) that never reached a layer,
+    averaged over the images; only LRP has it.
+    """
+
+    origin: Origin
+    relevance: Mapping[str, NDArray[np.float64]]
+    lost_relevance: Mapping[str, float]
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return sum(values.size for values in self.relevance.values())
+
+    @cached_property
+    def resilience(self) -> Mapping[str, NDArray[np.float64]]:
+        """r = 1 / mean relevance (eq. 3): infinite for a neuron that never contributes."""
+        with np.errstate(divide="ignore"):
+            return {name: 1.0 / values for name, values in self.relevance.items()}
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Indices of all neurons, least resilient first.
+
+        A neuron's index counts the layers in order and, within a layer, channel, row, column.
+        Of equally resilient neurons the one with the lower index comes first.
+        """
+        scores = np.concatenate([values.ravel() for values in self.relevance.values()])
+        return np.argsort(-scores, kind="stable")
+
+    def split(self, unprotected_fraction: float, granularity: str = "neuron") -> Split:
+        """Return the split that leaves the most resilient share of the neurons unprotected.
+
+        See `nce_sim.resilience.split.make_split` for `granularity` and rounding.
+        """
+        return make_split(self.relevance, self.order, unprotected_fraction, granularity)
+
+    def save(self, path: Path | str) -> None:
+        """Write the ranking as a NumPy archive without pickled objects."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".new")
+        description = json.dumps({**asdict(self.origin), "lost": dict(self.lost_relevance)})
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, origin=np.array(description), **self.relevance)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        except OSError as reason:
+            raise InputError(f"cannot write the ranking to {path}: {reason}") from reason
+
+    @staticmethod
+    def load(path: Path | str, network: Workload | None = None) -> "Ranking":
+        """Read a ranking; with `network`, refuse one that was made for another network."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                description = json.loads(str(archive["origin"]))
+                relevance = {name: archive[name] for name in archive.files if name != "origin"}
+            lost = description.pop("lost")
+            ranking = Ranking(Origin(**description), relevance, lost)
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as reason:
+            raise InputError(f"{path} cannot be read as a ranking: {reason}") from reason
+        if network is not None and ranking.origin.network_identity != network.identity:
+            raise InputError(
+                f"{path} was made for network '{ranking.origin.network}' with other weights or "
+                f"structure than '{network.name}': rank it again"
+            )
+        return ranking
+
+
+class BlockScores(Protocol):
+    """Scores of every neuron for a block of images, by layer, images x the layer's shape."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]: ...
+
+
+def rank(
+    network: Workload,
+    images: Tensor | None,
+    labels: Tensor | None,
+    method: str = "lrp",
+    *,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str = "cpu",
+    data: str = "given by the caller",
+    progress: Progress | None = None,
+) -> Ranking:
+    """Rank the neurons of `network` by their mean relevance over `images`.
+
+    `method` is one of `METHODS`; "random" takes None for images and labels and draws each
+    resilience as |N(0, 1)| from `seed`, and the others need no seed. `precision` is "float32" or,
+    for "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
+
+    Raises InputError for an unknown method and for images or labels that do not fit.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown ranking method '{method}': known are {', '.join(METHODS)}")
+    if method == "random":
+        return _random_ranking(network, seed)
+    if images is None or labels is None:
+        raise InputError(f"ranking by '{method}' needs images and labels; only 'random' does not")
+    network.check_images(images)
+    network.check_labels(images, labels)
+    scores: BlockScores
+    if method == "lrp":
+        if precision not in ("float32", "mixed"):
+            raise InputError(f"precision '{precision}': LRP knows float32 and mixed")
+        scores = RelevancePropagation(network, precision, device)
+    else:
+        precision = "float32"
+        scores = GradientScores(prepare(network, "float32", device), SCORES[method])
+    halves = _sum_over_blocks(network, scores, images, labels, device, progress)
+    count = len(images)
+    relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
+    is_lrp = method == "lrp"
+    return Ranking(
+        Origin(
+            method=method,
+            network=network.name,
+            network_identity=network.identity,
+            data=data,
+            images=count,
+            seed=None,
+            precision=precision,
+            stability=_stability(*halves) if count > block_length(network) else None,
+        ),
+        relevance,
+        {name: 1.0 - float(values.sum()) for name, values in relevance.items()} if is_lrp else {},
+    )
+
+
+def _sum_over_blocks(
+    network: Workload,
+    scores: BlockScores,
+    images: Tensor,
+    labels: Tensor,
+    device: str,
+    progress: Progress | None,
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return the scores summed over the even and over the odd blocks of images."""
+    length = block_length(network)
+    layout = prepare_images(network, device)
+    halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
+        {layer.name: np.zeros(layer.out_shape) for layer in network.neuron_layers}
+        for _ in range(2)
+    )
+    for number, block in enumerate(blocks(len(images), length)):
+        padded = layout(pad_block(images[block], length))
+        targets = pad_block(labels[block], length).to(device)
+        counted = torch.zeros(length, device=device)
+        counted[: block.stop - block.start] = 1
+        for name, values in scores(padded, targets).items():
+            halves[number % 2][name] += sum_images(values, counted)
+        if progress is not None:
+            progress(block.stop, len(images))
+    return halves[0], halves[1]
+
+
+def prepare_images(network: Workload, device: str) -> Callable[[Tensor], Tensor]:
+    """Return the function that lays float32 images out as the network's executables read them."""
+    memory_format = (
+        torch.channels_last if len(network.input_shape) == 3 else torch.contiguous_format
+    )
+    return lambda images: images.to(device).contiguous(memory_format=memory_format)
+
+
+def sum_images(values: Tensor, counted: Tensor) -> NDArray[np.float64]:
+    """Sum images x C x H x W (or features) over the images, weighted by `counted`.
+
+    A product with a vector reads channels-last maps in order; a plain sum does not.
+    """
+    if values.dim() < 4:
+        return (counted @ values).cpu().numpy().astype(np.float64)
+    by_position = values.permute(0, 2, 3, 1)
+    total = counted @ by_position.reshape(len(values), -1)
+    return total.reshape(by_position.shape[1:]).permute(2, 0, 1).cpu().numpy().astype(np.float64)
+
+
+def _stability(
+    even: Mapping[str, NDArray[np.float64]], odd: Mapping[str, NDArray[np.float64]]
+) -> float:
+    halves = [np.concatenate([values.ravel() for values in half.values()]) for half in (even, odd)]
+    return float(spearmanr(*halves).statistic)
+
+
+def _random_ranking(network: Workload, seed: int) -> Ranking:
+    """Draw each neuron's resilience as the absolute value of a unit normal sample."""
+    random = generator(seed, "random ranking")
+    relevance = {
+        layer.name: 1.0 / np.abs(random.standard_normal(layer.out_shape))
+        for layer in network.neuron_layers
+    }
+    origin = Origin(
+        "random", network.name, network.identity, "none", 0, seed, "float64", None
+    )  # fmt: skip
+    return Ranking(origin, relevance, {})
