@@ -1,1 +1,66 @@
-"""nce-sim."""
+"""nce-sim: how reliable, fast and frugal is a neural network engine?
+
+    import nce_sim as nce
+    network = nce.load_model("allcnn-fashion")
+    test = nce.load_data("fashion-mnist", "test")
+    train = nce.load_data("fashion-mnist", "ranking")
+    ranking = nce.rank(network, train.images, train.labels, method="lrp")
+    split = ranking.split(unprotected_fraction=0.4)
+    run = nce.simulate(network, nce.load_machine("nce-28nm"), split)
+    result = nce.evaluate(network, test.images, test.labels, split, faults=nce.Dropout(0.5))
+
+Names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
+    from nce_sim.config.machine import Machine, load_machine
+    from nce_sim.errors import InputError
+    from nce_sim.faults.models import Dropout, GaussianNoise
+    from nce_sim.machine.engine import Run, simulate
+    from nce_sim.resilience.ranking import Ranking, rank
+    from nce_sim.resilience.split import Split
+    from nce_sim.workload.datasets import Dataset, load_data
+    from nce_sim.workload.graph import Workload
+    from nce_sim.workload.models import load_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AccuracyResult": "nce_sim.accuracy.evaluate",
+    "Dataset": "nce_sim.workload.datasets",
+    "Dropout": "nce_sim.faults.models",
+    "GaussianNoise": "nce_sim.faults.models",
+    "InputError": "nce_sim.errors",
+    "Machine": "nce_sim.config.machine",
+    "Ranking": "nce_sim.resilience.ranking",
+    "Run": "nce_sim.machine.engine",
+    "Split": "nce_sim.resilience.split",
+    "Workload": "nce_sim.workload.graph",
+    "evaluate": "nce_sim.accuracy.evaluate",
+    "load_data": "nce_sim.workload.datasets",
+    "load_machine": "nce_sim.config.machine",
+    "load_model": "nce_sim.workload.models",
+    "mean_activation": "nce_sim.accuracy.evaluate",
+    "rank": "nce_sim.resilience.ranking",
+    "simulate": "nce_sim.machine.engine",
+}
+
+__all__ = [
+    "AccuracyResult", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine", "Ranking",
+    "Run", "Split", "Workload", "evaluate", "load_data", "load_machine", "load_model",
+    "mean_activation", "rank", "simulate",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nce_sim' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -39,7 +39,7 @@ def _construct_mapping(reader: _Reader, node: yaml.MappingNode) -> dict[Any, Any
 
 _Reader.add_constructor(
     yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
-    _construct_mapping,  # type: ignore[arg-type]
+    _construct_mapping,
 )
 
 

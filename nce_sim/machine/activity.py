@@ -4,15 +4,12 @@ import numpy as np
 
 from nce_sim.cost.activity import Activity, DomainActivity
 from nce_sim.machine.channel import Traffic
-from nce_sim.machine.memory import ExternalMemory
 from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, FOREIGN, PROTECTED
 from nce_sim.schedule.program import EXTERNAL, RESIDENT, DomainWork, Program
 
 
-def count_activity(
-    program: Program, bus: Traffic, memory: ExternalMemory, latency_cycles: int
-) -> Activity:
+def count_activity(program: Program, bus: Traffic, latency_cycles: int) -> Activity:
     """Return the counts of one run of `program`; `bus` is what its bus moved."""
     shares = [(work, domain, work.domains[domain]) for work in program.layers for domain in DOMAINS]
     on_chip = sum(n for what, n in bus.bytes_by_purpose.items() if what.endswith("on chip"))

@@ -63,7 +63,7 @@ class DomainEngine:
             if not tile.keeps_inputs:
                 yield self.buffers.inputs.get(1)
             yield from self.paths.controller.issue_tile()
-            start = self.env.now
+            start = int(self.env.now)
             transfers = self._operands(share, tile)
             if any(purpose_is_external for _, purpose_is_external in transfers):
                 yield self.env.timeout(self.paths.memory.config.latency_cycles)
@@ -138,14 +138,14 @@ class DomainEngine:
 
     def _holds_weights(self, share: DomainWork, number: int) -> bool:
         tile = share.tiles[number]
-        return bool(tile.weight_bytes) or tile.keeps_weights and share.tiles[0].weight_bytes > 0
+        return bool(tile.weight_bytes) or (tile.keeps_weights and share.tiles[0].weight_bytes > 0)
 
     def _store(self, work: LayerWork, share: DomainWork, computed: list[simpy.Event]) -> Process:
         for number, tile in enumerate(share.tiles):
             yield computed[number]
             if not tile.output_bytes:
                 continue
-            start = self.env.now
+            start = int(self.env.now)
             if share.outputs == RESIDENT:
                 done = self.paths.local_port.request(
                     self.store_port, f"{self.domain} outputs", tile.output_bytes
@@ -163,4 +163,3 @@ class DomainEngine:
             self.paths.timeline.add(
                 self.store_port, "store", work.layer.name, number, start, int(self.env.now)
             )
-

@@ -65,8 +65,8 @@ class Channel:
         moved = self.traffic.bytes_by_purpose
         moved[purpose] = moved.get(purpose, 0) + size_bytes
         self._queues[port].append(transfer)
-        if self._wake is not None:
-            self._wake, wake = None, self._wake
+        wake, self._wake = self._wake, None
+        if wake is not None:
             wake.succeed()
         return transfer.done
 

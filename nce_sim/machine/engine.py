@@ -31,7 +31,8 @@ class Network(Protocol):
     """What the machine needs to know of a network: its layers in order."""
 
     @property
-    def layers(self) -> tuple[Layer, ...]: ...
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers in topological order."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def simulate(network: Network, machine: Machine, split: Split) -> Run:
     program = build_program(network.layers, machine.config, split.unprotected)
     engine = Engine(program)
     latency_cycles = engine.run()
-    counts = count_activity(program, engine.bus.traffic, engine.memory, latency_cycles)
+    counts = count_activity(program, engine.bus.traffic, latency_cycles)
     machine_area = area(machine)
     return Run(
         machine=machine,

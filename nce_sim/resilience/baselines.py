@@ -16,9 +16,9 @@ Score = Callable[[Tensor, Tensor], Tensor]
 """From a layer's output and the loss's gradient with respect to it to scores of its neurons."""
 
 SCORES: dict[str, Score] = {
-    "gradient": lambda output, gradient: gradient.abs_(),
+    "gradient": lambda _, gradient: gradient.abs_(),
     "gradient_x_activation": lambda output, gradient: gradient.mul_(output).abs_(),
-    "activation": lambda output, gradient: output.abs(),
+    "activation": lambda output, _: output.abs(),
 }
 
 

@@ -1,7 +1,7 @@
 """The ranking of all neurons of a network, least resilient first, and how it is made and kept."""
 
+import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from nce_sim.errors import InputError
+from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.split import Split, make_split
@@ -32,7 +33,8 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Origin:
     """What made a ranking. `stability` is the Spearman correlation between the rankings of the
-    even and of the odd blocks of images; None where there were fewer than two blocks."""
+    even and of the odd blocks of images; None where there were fewer than two blocks.
+    """
 
     method: str
     network: str
@@ -65,7 +67,7 @@ class Ranking:
 
     @cached_property
     def resilience(self) -> Mapping[str, NDArray[np.float64]]:
-        """r = 1 / mean relevance (eq. 3): infinite for a neuron that never contributes."""
+        """Resilience r = 1 / mean relevance (eq. 3): infinite where there is none."""
         with np.errstate(divide="ignore"):
             return {name: 1.0 / values for name, values in self.relevance.items()}
 
@@ -88,15 +90,10 @@ class Ranking:
 
     def save(self, path: Path | str) -> None:
         """Write the ranking as a NumPy archive without pickled objects."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".new")
         description = json.dumps({**asdict(self.origin), "lost": dict(self.lost_relevance)})
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, origin=np.array(description), **self.relevance)  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        except OSError as reason:
-            raise InputError(f"cannot write the ranking to {path}: {reason}") from reason
+        archive = io.BytesIO()
+        np.savez(archive, origin=np.array(description), **self.relevance)  # type: ignore[arg-type]
+        write_atomically(Path(path), archive.getvalue())
 
     @staticmethod
     def load(path: Path | str, network: Workload | None = None) -> "Ranking":
@@ -120,7 +117,8 @@ class Ranking:
 class BlockScores(Protocol):
     """Scores of every neuron for a block of images, by layer, images x the layer's shape."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]: ...
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the scores of one block."""
 
 
 def rank(
@@ -191,8 +189,7 @@ def _sum_over_blocks(
     length = block_length(network)
     layout = prepare_images(network, device)
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
-        {layer.name: np.zeros(layer.out_shape) for layer in network.neuron_layers}
-        for _ in range(2)
+        {layer.name: np.zeros(layer.out_shape) for layer in network.neuron_layers} for _ in range(2)
     )
     for number, block in enumerate(blocks(len(images), length)):
         padded = layout(pad_block(images[block], length))

@@ -54,7 +54,7 @@ class Footprint:
         """
         layer = self.layer
         if layer.groups == 1:
-            touched = neurons.any(axis=0, keepdims=True)
+            touched: NDArray[np.bool_] = np.any(neurons, axis=0)[None]
             groups = np.zeros(1, np.int64)
         else:
             per_group = layer.channels // layer.groups

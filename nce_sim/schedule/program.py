@@ -1,15 +1,15 @@
 """The whole program of one inference: for every layer and domain, tiles and where its data lie."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import MachineConfig
+from nce_sim.config.machine import DomainConfig, MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
-from nce_sim.schedule.domains import DOMAINS, FOREIGN, PROTECTED, UNPROTECTED
+from nce_sim.schedule.domains import DOMAINS, FOREIGN, UNPROTECTED
 from nce_sim.schedule.footprint import Footprint, padded_macs
 from nce_sim.schedule.tiles import Tile, tile_plan
 from nce_sim.schedule.waves import WavePlan, plan_waves
@@ -144,18 +144,13 @@ class _Placer:
             footprint = Footprint(layer, source.part(domain))
             config = self.machine.domains[domain]
             plan = None
-            if layer.has_neurons:
-                plan = plan_waves(layer, domain, mask, config.array, self.machine.dataflow)
-                tiles = (
-                    tile_plan(plan, mask, footprint, config.buffers, self.element_bytes)
-                    if plan
-                    else []
-                )
+            tiles: Iterable[Tile] = ()
+            if not layer.has_neurons:
+                tiles = _pooling_tiles(layer, domain, mask, footprint, config, self.element_bytes)
             else:
-                tiles = _pooling_tiles(
-                    layer, mask, footprint, config.buffers.input_bytes,
-                    config.buffers.output_bytes, config.vector_lanes, self.element_bytes, domain,
-                )  # fmt: skip
+                plan = plan_waves(layer, domain, mask, config.array, self.machine.dataflow)
+                if plan is not None:
+                    tiles = tile_plan(plan, mask, footprint, config.buffers, self.element_bytes)
             domains[domain] = DomainWork(
                 mask=mask,
                 plan=plan,
@@ -182,59 +177,52 @@ def pooled_mask(layer: Layer, unprotected: Mask) -> Mask:
 
 
 def _pooling_tiles(
-    layer: Layer, mask: Mask, footprint: Footprint, input_bytes: int, output_bytes: int,
-    lanes: int, element_bytes: int, domain: str,
-) -> Iterator[Tile]:  # fmt: skip
+    layer: Layer,
+    domain: str,
+    mask: Mask,
+    footprint: Footprint,
+    config: DomainConfig,
+    element_bytes: int,
+) -> Iterator[Tile]:
     """Cut a pooling layer into bands of rows of as many channels as fit the buffers."""
     channels, height, width = layer.in_shape
     rows, columns = layer.out_shape[1:] if len(layer.out_shape) == 3 else (1, 1)
     shaped = mask.reshape(channels, rows, columns)
 
-    def input_of(band: int) -> int:
+    def needs(band: int) -> dict[str, int]:
+        """Return the bytes of `band` output rows of one channel, by buffer."""
         tall = min(height, (band - 1) * layer.stride[0] + layer.kernel[0])
-        return tall * width * element_bytes
+        return {"input": tall * width * element_bytes, "output": band * columns * element_bytes}
 
+    bounds = {"input": config.buffers.input_bytes, "output": config.buffers.output_bytes}
     band = rows
-    while band > 1 and (
-        input_of(band) > input_bytes or band * columns * element_bytes > output_bytes
-    ):
+    while band > 1 and any(needs(band)[name] > bounds[name] for name in bounds):
         band -= 1
-    for name, demand, bound in (
-        ("input", input_of(band), input_bytes),
-        ("output", band * columns * element_bytes, output_bytes),
-    ):
-        if demand > bound:
+    for name, demand in needs(band).items():
+        if demand > bounds[name]:
             raise InputError(
                 f"layer {layer.name} does not fit the {domain} domain: one row of one channel "
-                f"needs {demand:,} bytes of the {name} buffer, which has {bound:,} "
-                f"({demand - bound:,} too few): enlarge buffers.{name}_bytes"
+                f"needs {demand:,} bytes of the {name} buffer, which has {bounds[name]:,} "
+                f"({demand - bounds[name]:,} too few): enlarge buffers.{name}_bytes"
             )
-    together = min(
-        input_bytes // input_of(band), max(1, output_bytes // (band * columns * element_bytes))
-    )
+    together = min(bounds[name] // demand for name, demand in needs(band).items())
     for first in range(0, channels, together):
+        last = min(first + together, channels)
         for top in range(0, rows, band):
-            part = shaped[first : first + together, top : top + band]
+            part = shaped[first:last, top : top + band]
             outputs = int(np.count_nonzero(part))
             if outputs == 0:
                 continue
-            chosen = np.arange(first, min(first + together, channels))
-            demand_ = footprint.of_neurons(part, top, chosen)
+            demanded = footprint.of_neurons(part, top, np.arange(first, last))
             yield Tile(
                 windows=(top, min(top + band, rows)),
-                groups=(first, min(first + together, channels)),
+                groups=(first, last),
                 chunk=None,
                 reduction=(0, layer.window),
-                cycles=-(-outputs * layer.window // lanes),
+                cycles=-(-outputs * layer.window // config.vector_lanes),
                 neurons=outputs,
-                own_input_bytes=demand_.own * element_bytes,
-                foreign_input_bytes=demand_.foreign * element_bytes,
+                own_input_bytes=demanded.own * element_bytes,
+                foreign_input_bytes=demanded.foreign * element_bytes,
                 weight_bytes=0,
                 output_bytes=outputs * element_bytes,
             )
-
-
-__all__ = [
-    "EXTERNAL", "PROTECTED", "RESIDENT", "UNPROTECTED", "DomainWork", "LayerWork", "Program",
-    "build_program", "pooled_mask",
-]  # fmt: skip

@@ -268,9 +268,7 @@ class _Tiler:
                 output_bytes=neurons * self.element_bytes if last else 0,
             )
 
-    def _chosen(
-        self, channels: NDArray[np.int64], window: int, chunk: int
-    ) -> NDArray[np.bool_]:
+    def _chosen(self, channels: NDArray[np.int64], window: int, chunk: int) -> NDArray[np.bool_]:
         """Mark the neurons of one wave: channels x positions of the window."""
         start, stop = self._positions((window, window + 1))
         own = self.mask.reshape(self.layer.channels, -1)[channels, start:stop]
@@ -281,7 +279,7 @@ class _Tiler:
     def _range_length(self, group: int, positions: int, taps: int, neurons: int) -> int:
         """Return the longest range of K that fits, in whole input channels where possible."""
         step_weights = self._weight_bytes((group, group + 1), 1)
-        step_inputs = positions * self.element_bytes if self.footprint.is_map else self.element_bytes
+        step_inputs = (positions if self.footprint.is_map else 1) * self.element_bytes
         demands = {
             "weight": (step_weights, self.buffers.weight_bytes),
             "input": (step_inputs, self.buffers.input_bytes),

@@ -1,4 +1,4 @@
-"""From the mask of a layer's neurons in one domain to waves: which lane computes what, and how long.
+"""From the mask of a layer's neurons in one domain to waves: which lane computes what, how long.
 
 Output-stationary: a lane owns one neuron until its K multiply-accumulates are done. All that
 follows from the holes of the mask is counted from the mask itself.
@@ -250,9 +250,8 @@ def _wave_cycles(
     compute = -(-length // array.macs_per_cycle)
     if systolic:
         return np.full_like(activations, compute)
-    fed = np.maximum(
-        -(-length * activations // array.activation_words), -(-length * weights // array.weight_words)
-    )
+    activation_cycles = -(-length * activations // array.activation_words)
+    fed = np.maximum(activation_cycles, -(-length * weights // array.weight_words))
     return np.maximum(compute, fed)
 
 

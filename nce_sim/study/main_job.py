@@ -82,7 +82,8 @@ class HardwarePoint:
 class MainJobResult:
     """All that the main job found. `agreement` is the share of test images to which float32 and
     the evaluation's precision give the same class without faults; `float32_accuracy` is the
-    fault-free accuracy in float32 on the same images."""
+    fault-free accuracy in float32 on the same images.
+    """
 
     network: Workload
     machine: Machine
@@ -187,9 +188,7 @@ def _faults(plan: Plan, means: Mapping[str, float]) -> list[FaultModel]:
     ]
 
 
-def _rank_all(
-    network: Workload, train: Dataset, plan: Plan, stage: Stage
-) -> dict[str, Ranking]:
+def _rank_all(network: Workload, train: Dataset, plan: Plan, stage: Stage) -> dict[str, Ranking]:
     rankings = {}
     for method in plan.methods:
         advance = stage(f"ranking by {method}", len(train) if method != "random" else 1)

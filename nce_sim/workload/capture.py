@@ -85,9 +85,7 @@ def _capture_operation(trace: _Trace, node: Node) -> None:
     handler = _HANDLERS.get(node.target)
     if handler is None:
         known = ", ".join(sorted({str(target).split(".")[1] for target in _HANDLERS}))
-        raise trace.refuse(
-            node, f"operation {node.target} is not supported; supported are {known}"
-        )
+        raise trace.refuse(node, f"operation {node.target} is not supported; supported are {known}")
     handler(trace, node)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nce_sim.errors import InputError
 from nce_sim.workload.graph import Parameters, Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
@@ -136,4 +137,16 @@ def pad_block(tensor: Tensor, length: int) -> Tensor:
     independent of the images that happen to stand beside it.
     """
     missing = length - len(tensor)
-    return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) if missing else tensor
+    if missing == 0:
+        return tensor
+    return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+
+
+def check_device(device: str) -> None:
+    """Raise InputError unless torch can compute on `device`."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as reason:
+        raise InputError(
+            f"device '{device}' cannot be used here ({str(reason).splitlines()[0]}): try cpu"
+        ) from reason

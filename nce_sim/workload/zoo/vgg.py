@@ -1,4 +1,4 @@
-"""VGG-16 of Simonyan and Zisserman (arXiv:1409.1556, configuration D), the paper's second network."""
+"""VGG-16 of Simonyan and Zisserman (arXiv:1409.1556, configuration D), the paper's second."""
 
 from torch import nn
 

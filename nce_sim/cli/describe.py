@@ -1,0 +1,62 @@
+"""`nce-sim list`: what is bundled."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nce_sim.config.bundle import bundled
+from nce_sim.config.machine import list_machines, load_machine
+
+Rows = list[dict[str, str]]
+
+
+def list_bundled(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the bundled networks, machines, data sets and traces.
+
+    Example: nce-sim list
+    """
+    content: dict[str, Rows] = {
+        "models": _models(),
+        "machines": _machines(),
+        "data": [
+            {"name": "fashion-mnist", "description": "10,000 test and 5,000 ranking images, 32x32"}
+        ],
+        "traces": _traces(),
+    }
+    if as_json:
+        typer.echo(json.dumps(content, indent=2))
+        return
+    console = Console()
+    for kind, rows in content.items():
+        table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
+        table.add_column("name", style="bold", no_wrap=True)
+        table.add_column("description")
+        for row in rows:
+            table.add_row(row["name"], row["description"])
+        console.print(table if rows else f"[italic]{kind}[/]\nnone in this version")
+        console.print()
+
+
+def _models() -> Rows:
+    from nce_sim.workload.models import list_models, load_description
+
+    return [
+        {"name": name, "description": load_description(name)[0].description}
+        for name in list_models()
+    ]
+
+
+def _machines() -> Rows:
+    return [
+        {"name": name, "description": load_machine(name).config.description}
+        for name in list_machines()
+    ]
+
+
+def _traces() -> Rows:
+    return [{"name": path.stem, "description": ""} for path in bundled("traces").glob("*.csv")]

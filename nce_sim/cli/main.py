@@ -1,0 +1,49 @@
+"""The `nce-sim` command: exit status 0 done, 2 the user's input is wrong, 1 anything else."""
+
+import sys
+
+import typer
+
+from nce_sim import __version__
+from nce_sim.cli import describe, run, single
+from nce_sim.errors import InputError
+
+app = typer.Typer(
+    name="nce-sim",
+    help="How reliable, fast and frugal is a neural network engine? Start with: nce-sim run",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("run")(run.run)
+app.command("rank")(single.rank_neurons)
+app.command("simulate")(single.simulate_split)
+app.command("list")(describe.list_bundled)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nce-sim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one message and status 2."""
+    try:
+        app()
+    except InputError as mistake:
+        typer.echo(f"nce-sim: {mistake}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("nce-sim: interrupted", err=True)
+        sys.exit(1)
