@@ -1,4 +1,4 @@
-"""Train All-CNN-C on Fashion-MNIST and write weights.safetensors and training.json beside this file.
+"""Train All-CNN-C on Fashion-MNIST; write weights.safetensors and training.json beside this file.
 
     python models/allcnn-fashion/train.py [--data FOLDER]
 

@@ -195,7 +195,7 @@ def predict_variants(
         runner = _BlockRunner(executable, images[block], length)
         clean[block] = runner.predict(None)
         for realisation in range(realisations):
-            draws = BlockDraws(executable, seed, realisation, range(block.start, block.stop))
+            draws = runner.draws(seed, realisation, range(block.start, block.stop))
             for row, injector in enumerate(injectors):
                 faulty[row, realisation, block] = runner.predict(injector, draws)
         done += (block.stop - block.start) * (1 + realisations * len(injectors))
@@ -215,6 +215,12 @@ class _BlockRunner:
         with torch.inference_mode():
             inputs = executable.images(pad_block(images, length))
             self.first_output = forward(executable, inputs, [self.first])
+
+    def draws(self, seed: int, realisation: int, places: Sequence[int]) -> BlockDraws:
+        """Return the draws for the images at `places`, the last repeated like the padding."""
+        missing = len(self.first_output) - len(places)
+        padded = [*places, *[places[-1]] * missing]
+        return BlockDraws(self.executable, seed, realisation, padded)
 
     def predict(
         self, injector: Injector | None, draws: BlockDraws | None = None
@@ -286,7 +292,7 @@ def _evaluate_until(
     done, look = 0, 0
     for realisation, places in _random_blocks(len(images), block_length(network), most, seed):
         runner = _BlockRunner(executable, images[places], block_length(network))
-        draws = BlockDraws(executable, seed, realisation, places.tolist())
+        draws = runner.draws(seed, realisation, places.tolist())
         predicted.append(runner.predict(injector, draws))
         taken.append(places)
         done += len(places)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ class Ranking:
                 relevance = {name: archive[name] for name in archive.files if name != "origin"}
             lost = description.pop("lost")
             ranking = Ranking(Origin(**description), relevance, lost)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as reason:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as reason:
             raise InputError(f"{path} cannot be read as a ranking: {reason}") from reason
         if network is not None and ranking.origin.network_identity != network.identity:
             raise InputError(

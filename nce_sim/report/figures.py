@@ -1,0 +1,90 @@
+"""All figures of a report by name, each with what it shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from nce_sim.report.accuracy_figures import figure_accuracy_dropout, figure_accuracy_noise
+from nce_sim.report.cost_figures import figure_energy_breakdown
+from nce_sim.report.machine_figure import figure_machine
+from nce_sim.report.resilience_figures import figure_layer_resilience, figure_spatial_resilience
+from nce_sim.report.timeline_figure import figure_timeline
+from nce_sim.report.trade_off_figure import figure_trade_off
+from nce_sim.study.main_job import MainJobResult
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A figure of the report: its file's name, how to draw it, a caption of two sentences.
+
+    `draw` returns None where the result holds nothing to draw.
+    """
+
+    name: str
+    draw: Callable[[MainJobResult], Figure | None]
+    caption: str
+
+
+CHAPTERS = (
+    Chapter(
+        "accuracy_dropout",
+        figure_accuracy_dropout,
+        "Accuracy against the share of neurons on PEs when each of their outputs is zero with "
+        "probability p; bands are 95 % intervals. A good ranking stays near the dotted fault-free "
+        "line for longer.",
+    ),
+    Chapter(
+        "accuracy_noise",
+        figure_accuracy_noise,
+        "The same under Gaussian noise of sigma times the layer's mean activation on every output "
+        "of a PE; bands are 95 % intervals. Where the lines lie within each other's bands, these "
+        "images do not tell the methods apart.",
+    ),
+    Chapter(
+        "trade_off",
+        figure_trade_off,
+        "Every point is one split, labelled with the share of its neurons on PEs; up and left is "
+        "better. A point to the right of 0 costs more than protecting everything.",
+    ),
+    Chapter(
+        "energy_breakdown",
+        figure_energy_breakdown,
+        "Energy of one inference and area of the machine by component; the whiskers take every "
+        "figure of the technology table at the end of its range. What a split saves on protected "
+        "lanes it may spend on external memory and on the bus.",
+    ),
+    Chapter(
+        "layer_resilience",
+        figure_layer_resilience,
+        "With LRP the harmonic mean of a layer's resilience equals its number of neurons, but for "
+        "lost relevance, so its line lies at 1 (eq. 4 of the paper). A method whose line falls or "
+        "rises protects some layers at the cost of others.",
+    ),
+    Chapter(
+        "spatial_resilience",
+        figure_spatial_resilience,
+        "Relevance over the positions of a map, summed over channels: 1 is an even spread, and "
+        "dark positions are protected first. In the difference, purple marks where the gradient "
+        "sees more relevance than the other method, orange where it sees less.",
+    ),
+    Chapter(
+        "timeline",
+        figure_timeline,
+        "What both arrays and their ports do over one inference, layer by layer; names of layers "
+        "too short for one are left out. Yellow and grey on an array's row is time in which it "
+        "computes nothing.",
+    ),
+    Chapter(
+        "machine",
+        lambda result: figure_machine(result.machine),
+        "The simulated machine with the sizes and schemes of its configuration. Only the data bus "
+        "joins the protected and the unprotected domain.",
+    ),
+)
+
+
+def draw_all(result: MainJobResult) -> dict[str, Figure]:
+    """Return every figure that the result has data for, by name, in the report's order."""
+    drawn = {chapter.name: chapter.draw(result) for chapter in CHAPTERS}
+    return {name: figure for name, figure in drawn.items() if figure is not None}

@@ -1,0 +1,230 @@
+"""Accuracy under faults: exact ends, independence of blocks, intervals, stopping."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+from small_networks import all_convolutional, images, labels, with_pooling
+
+import nce_sim as nce
+from nce_sim.accuracy.evaluate import NOT_FINITE, Variant, judge, predict_variants, top1
+from nce_sim.accuracy.statistics import (
+    clopper_pearson,
+    inferences_needed,
+    look_confidence,
+    look_points,
+    paired_difference,
+)
+
+
+@pytest.fixture(scope="module", params=[all_convolutional, with_pooling])
+def network(request):
+    return nce.Workload.from_module(request.param(), torch.zeros(1, 2, 12, 12))
+
+
+@pytest.fixture(scope="module")
+def noise(network):
+    return nce.GaussianNoise(2.0, nce.mean_activation(network, images(50)))
+
+
+def clean_classes(network, count):
+    return predict_variants(network, images(count), []).clean
+
+
+def test_protecting_everything_reproduces_the_fault_free_accuracy_exactly(network, noise):
+    split = nce.rank(network, None, None, "random").split(0.0)
+    for fault in (nce.Dropout(0.9), noise):
+        result = nce.evaluate(network, images(90), labels(90), split, fault)
+        assert result.accuracy == result.fault_free.value
+        assert result.sdc.successes == 0
+        expected = float(np.mean(clean_classes(network, 90) == labels(90).numpy()))
+        assert result.accuracy == expected
+
+
+def test_protecting_nothing_gives_all_methods_the_same_predictions(network, noise):
+    splits = [
+        nce.rank(network, images(10), labels(10), method).split(1.0)
+        for method in ("lrp", "gradient", "random")
+    ]
+    for fault in (nce.Dropout(0.4), noise):
+        results = [nce.evaluate(network, images(90), labels(90), s, fault) for s in splits]
+        assert all(np.array_equal(r.right, results[0].right) for r in results)
+        assert results[0].sdc.successes > 0
+
+
+def test_certain_dropout_of_everything_leaves_the_first_class(network):
+    split = nce.rank(network, None, None, "random").split(1.0)
+    result = nce.evaluate(network, images(20), labels(20), split, nce.Dropout(1.0))
+    assert result.correct.successes == int((labels(20) == 0).sum())
+
+
+def test_an_images_result_does_not_depend_on_its_neighbours(network):
+    variant = Variant(nce.rank(network, None, None, "random").split(0.7), nce.Dropout(0.3))
+    few = predict_variants(network, images(150)[:70], [variant])
+    many = predict_variants(network, images(150), [variant])
+    assert np.array_equal(few.faulty[0, 0], many.faulty[0, 0, :70])
+    assert np.array_equal(few.clean, many.clean[:70])
+
+
+def test_variants_evaluated_together_and_alone_agree(network, noise):
+    ranking = nce.rank(network, None, None, "random")
+    variants = [
+        Variant(ranking.split(fraction), fault)
+        for fraction in (0.0, 0.5, 1.0)
+        for fault in (nce.Dropout(0.2), nce.Dropout(0.6), noise)
+    ]
+    together = predict_variants(network, images(80), variants, realisations=2)
+    for number, variant in enumerate(variants):
+        alone = predict_variants(network, images(80), [variant], realisations=2)
+        assert np.array_equal(alone.faulty[0], together.faulty[number])
+
+
+def test_realisations_draw_new_faults(network):
+    variant = Variant(nce.rank(network, None, None, "random").split(1.0), nce.Dropout(0.5))
+    faulty = predict_variants(network, images(120), [variant], realisations=2).faulty[0]
+    assert not np.array_equal(faulty[0], faulty[1])
+
+
+def test_slow_dropout_gives_the_same_classes(network):
+    """Walk through the network with plain tensors and the documented addresses of the draws."""
+    from nce_sim.faults.injection import BlockDraws
+    from nce_sim.workload.execute import prepare, run_layer
+
+    split = nce.rank(network, None, None, "random").split(0.6)
+    fast = predict_variants(network, images(5), [Variant(split, nce.Dropout(0.3))]).faulty[0, 0]
+    executable = prepare(network, "float32")
+    hits = BlockDraws(executable, 0, 0, range(5)).hits(0.3)
+    for image in range(5):
+        values = {"input": images(5)[image : image + 1]}
+        for layer in network.layers:
+            parameters = network.parameters.get(layer.name)
+            output = run_layer(layer, parameters, values[layer.source].clone())
+            if layer.has_neurons:
+                first = network.offsets[layer.name]
+                unprotected = split.unprotected[layer.name]
+                for place in np.argwhere(unprotected):
+                    index = place[0]
+                    if len(place) == 3:
+                        _, height, width = layer.out_shape
+                        index = (place[1] * width + place[2]) * layer.channels + place[0]
+                        assert height * width * layer.channels > index
+                    if hits[image, first + index]:
+                        output[(0, *place)] = 0
+            values[layer.name] = output
+        assert int(values[network.output.name].argmax()) == fast[image]
+
+
+def test_nothing_global_is_touched(network):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    split = nce.rank(network, images(5), labels(5)).split(0.5)
+    nce.evaluate(network, images(5), labels(5), split, nce.Dropout(0.5))
+    assert torch.equal(state, torch.get_rng_state())
+    assert threads == torch.get_num_threads()
+    assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_outputs_that_are_not_finite_never_reach_an_argmax():
+    outputs = torch.tensor([[1.0, 2.0], [float("nan"), 3.0], [float("inf"), 0.0]])
+    assert top1(outputs).tolist() == [1, NOT_FINITE, NOT_FINITE]
+    result = judge(
+        np.array([1, NOT_FINITE], np.int16), np.array([1, 1], np.int16), torch.tensor([1, 1]),
+        np.arange(2), "float32",
+    )  # fmt: skip
+    assert (result.correct.successes, result.not_finite.successes, result.sdc.successes) == (
+        1,
+        1,
+        0,
+    )
+
+
+def test_rates_tell_changed_from_wrong():
+    result = judge(
+        np.array([0, 1, 2, 3], np.int16), np.array([0, 0, 1, 1], np.int16),
+        torch.tensor([0, 0, 2, 2]), np.arange(4), "float32",
+    )  # fmt: skip
+    assert result.correct.successes == 2
+    assert result.fault_free.successes == 2
+    assert result.sdc.successes == 3
+    assert result.critical_sdc.successes == 1
+
+
+def test_sampling_stops_at_the_asked_half_width(network):
+    split = nce.rank(network, None, None, "random").split(1.0)
+    result = nce.evaluate(
+        network, images(300), labels(300), split, nce.Dropout(0.5), half_width=0.04
+    )
+    assert result.half_width_reached
+    assert result.correct.half_width <= 0.04
+    assert result.correct.trials in {512 * 2**k + extra for k in range(6) for extra in range(64)}
+    wide = nce.evaluate(network, images(40), labels(40), split, nce.Dropout(0.5), half_width=0.001)
+    assert not wide.half_width_reached
+    assert wide.correct.trials == 400
+
+
+def test_mean_activation_is_the_mean_of_absolute_outputs(network):
+    from nce_sim.workload.execute import all_outputs, prepare
+
+    means = nce.mean_activation(network, images(70))
+    outputs = all_outputs(prepare(network, "float32"), images(70))
+    for layer in network.neuron_layers:
+        expected = float(outputs[layer.name].abs().mean())
+        assert means[layer.name] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float16"}, "float32, bfloat16"),
+        ({"half_width": 0.0}, "above 0"),
+        ({"realisations": 0}, "at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(network, options, message):
+    split = nce.rank(network, None, None, "random").split(0.5)
+    with pytest.raises(nce.InputError, match=message):
+        nce.evaluate(network, images(5), labels(5), split, nce.Dropout(0.5), **options)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (20, 20), (7, 30), (500, 1000)])
+def test_clopper_pearson_inverts_the_binomial(successes, trials):
+    interval = clopper_pearson(successes, trials)
+    if successes > 0:
+        assert binom.sf(successes - 1, trials, interval.low) == pytest.approx(0.025)
+    if successes < trials:
+        assert binom.cdf(successes, trials, interval.high) == pytest.approx(0.025)
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_interval_stays_valid_under_looking():
+    """At any of 7 looks, stop as soon as the truth is excluded: at most 5 % of the runs may."""
+    random = np.random.default_rng(7)
+    looks = look_points(32768)
+    misses, runs = 0, 400
+    for _ in range(runs):
+        successes = np.cumsum(random.random(32768) < 0.9)
+        for number, trials in enumerate(looks, start=1):
+            interval = clopper_pearson(int(successes[trials - 1]), trials, look_confidence(number))
+            if not interval.low <= 0.9 <= interval.high:
+                misses += 1
+                break
+    assert binom.sf(misses - 1, runs, 0.05) > 1e-6
+
+
+def test_errors_of_all_looks_sum_to_the_total():
+    total = sum(1 - look_confidence(look, 0.95) for look in range(1, 10_000))
+    assert total == pytest.approx(0.05, abs=1e-5)
+    assert look_points(2000) == [512, 1024, 2000]
+
+
+def test_paired_difference_is_centred_and_covers():
+    assert paired_difference(10, 10, 100).value == 0
+    difference = paired_difference(30, 5, 1000)
+    assert difference.value == 0.025
+    assert 0 < difference.low < 0.025 < difference.high
+    assert paired_difference(0, 0, 50).low < 0 < paired_difference(0, 0, 50).high
+
+
+def test_planned_sample_size_is_leveugles():
+    assert inferences_needed(0.005, 0.5) == pytest.approx(38_416, abs=5)
+    assert inferences_needed(0.005, 0.9) == pytest.approx(13_830, abs=5)

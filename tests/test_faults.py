@@ -1,0 +1,173 @@
+"""The paper's fault models: exact probabilities, nesting, addresses of the random numbers."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, kstest, norm
+from small_networks import all_convolutional, images, labels, with_pooling
+
+import nce_sim as nce
+from nce_sim.faults.injection import (
+    BlockDraws,
+    Injector,
+    restore_shape,
+    rows_by_position,
+    standard_normals,
+)
+from nce_sim.seeding import philox, random_bytes, uniforms_at
+from nce_sim.workload.execute import prepare
+
+P_VALUE = 1e-6
+"""Chance that a statistical test of this file fails although all is right."""
+
+
+@pytest.fixture(scope="module")
+def network():
+    return nce.Workload.from_module(all_convolutional(), torch.zeros(1, 2, 12, 12))
+
+
+@pytest.fixture(scope="module")
+def draws(network):
+    return BlockDraws(prepare(network, "float32"), seed=1, realisation=0, images=range(200))
+
+
+@pytest.mark.parametrize("p", [0.0001, 0.003, 0.1, 0.3, 1 / 3, 0.5, 0.77, 0.999, 0.9999])
+def test_hits_are_bernoulli_with_exactly_p(draws, p):
+    hits = draws.hits(p)
+    count, successes = hits.numel(), int(hits.sum())
+    assert binom.cdf(successes, count, p) > P_VALUE / 2
+    assert binom.sf(successes - 1, count, p) > P_VALUE / 2
+
+
+def test_no_hits_at_zero_and_all_at_one(draws):
+    assert not draws.hits(0.0).any()
+    assert draws.hits(1.0).all()
+
+
+def test_faults_nest_over_probabilities(draws):
+    levels = [0.0, 0.001, 0.1, 0.1001, 0.25, 0.5, 0.7, 0.9999, 1.0]
+    for smaller, larger in itertools.pairwise(levels):
+        assert not (draws.hits(smaller) & ~draws.hits(larger)).any()
+
+
+def test_draws_belong_to_the_image_and_not_to_its_block(network):
+    executable = prepare(network, "float32")
+    together = BlockDraws(executable, 3, 0, range(10))
+    alone = BlockDraws(executable, 3, 0, [7])
+    assert torch.equal(together.hits(0.3)[7], alone.hits(0.3)[0])
+    assert torch.equal(together.normals[7], alone.normals[0])
+
+
+def test_seed_and_realisation_change_the_draws(network):
+    executable = prepare(network, "float32")
+    base = BlockDraws(executable, 3, 0, [0]).hits(0.5)
+    for seed, realisation in ((4, 0), (3, 1)):
+        other = BlockDraws(executable, seed, realisation, [0]).hits(0.5)
+        assert 0.4 < float((base == other).float().mean()) < 0.6
+
+
+def test_normals_follow_the_normal_distribution():
+    sample = standard_normals(0, "test", 200_000, 1, 2).numpy()
+    assert kstest(sample, norm.cdf).pvalue > P_VALUE
+    assert abs(sample).max() < 6.7
+    halves = np.corrcoef(sample[:100_000], sample[100_000:])[0, 1]
+    assert abs(halves) < norm.isf(P_VALUE / 2) / np.sqrt(100_000)
+
+
+def test_an_odd_number_of_normals_is_a_prefix():
+    assert len(standard_normals(0, "test", 7)) == 7
+
+
+def test_uniform_hash_is_uniform():
+    sample = uniforms_at(12345, np.arange(100_000))
+    assert kstest(sample, "uniform").pvalue > P_VALUE
+    assert sample.min() >= 0
+    assert sample.max() < 1
+
+
+def test_philox_rows_are_addressed_by_name_and_counters():
+    assert np.array_equal(random_bytes(1, "a", 100, 2, 3), random_bytes(1, "a", 100, 2, 3)[:100])
+    rows = {
+        bytes(random_bytes(seed, stream, 16, *counters))
+        for seed, stream, counters in ((1, "a", (2, 3)), (1, "a", (3, 2)), (1, "b", (2, 3)),
+                                       (2, "a", (2, 3)), (1, "a", (2,)))
+    }  # fmt: skip
+    assert len(rows) == 5
+    with pytest.raises(ValueError, match="at most three"):
+        philox(1, "a", 1, 2, 3, 4)
+
+
+def apply(network, split, fault, output, layer_name, image=0):
+    executable = prepare(network, "float32")
+    injector = Injector(executable, split, fault)
+    layer = next(each for each in network.layers if each.name == layer_name)
+    return injector.hook(BlockDraws(executable, 0, 0, [image]))(layer, output)
+
+
+def test_dropout_zeroes_unprotected_neurons_only(network):
+    split = nce.rank(network, None, None, "random").split(0.5)
+    output = torch.rand(1, 6, 12, 12).contiguous(memory_format=torch.channels_last) + 1
+    faulty = apply(network, split, nce.Dropout(1.0), output, "conv1")
+    unprotected = torch.from_numpy(split.unprotected["conv1"])
+    assert (faulty[0][unprotected] == 0).all()
+    assert torch.equal(faulty[0][~unprotected], output[0][~unprotected])
+    assert torch.equal(apply(network, split, nce.Dropout(0.0), output, "conv1"), output)
+
+
+def test_noise_has_the_layers_deviation_and_spares_protected_neurons(network):
+    means = {layer.name: 1.0 + number for number, layer in enumerate(network.neuron_layers)}
+    split = nce.rank(network, None, None, "random").split(0.5)
+    output = torch.zeros(1, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    noise = torch.cat(
+        [
+            apply(network, split, nce.GaussianNoise(3.0, means), output, "conv2", image)
+            for image in range(60)
+        ]
+    )
+    unprotected = torch.from_numpy(split.unprotected["conv2"])
+    assert (noise[:, ~unprotected] == 0).all()
+    struck = noise[:, unprotected].numpy().ravel()
+    assert kstest(struck, norm(0, 3.0 * means["conv2"]).cdf).pvalue > P_VALUE
+
+
+def test_faults_nest_over_splits(network):
+    ranking = nce.rank(network, None, None, "random")
+    output = torch.ones(1, 6, 12, 12).contiguous(memory_format=torch.channels_last)
+    zeros = [
+        apply(network, ranking.split(fraction), nce.Dropout(0.5), output, "conv1") == 0
+        for fraction in (0.2, 0.6, 1.0)
+    ]
+    assert not (zeros[0] & ~zeros[1]).any()
+    assert not (zeros[1] & ~zeros[2]).any()
+
+
+def test_order_of_neurons_is_restored():
+    output = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert torch.equal(restore_shape(rows_by_position(output), output), output)
+    assert rows_by_position(output)[0, :2].tolist() == [0.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nce.Dropout(1.5), "0 to 1"),
+        (lambda: nce.Dropout(float("nan")), "nan"),
+        (lambda: nce.GaussianNoise(-1.0, {}), "at least 0"),
+        (lambda: nce.GaussianNoise(1.0, {"conv1": float("inf")}), "conv1"),
+    ],
+)
+def test_impossible_faults_are_refused(make, message):
+    with pytest.raises(nce.InputError, match=message):
+        make()
+
+
+def test_split_of_another_network_and_missing_means_are_refused(network):
+    other = nce.Workload.from_module(with_pooling(), torch.zeros(1, 2, 12, 12))
+    split = nce.rank(other, None, None, "random").split(0.5)
+    with pytest.raises(nce.InputError, match="another network"):
+        nce.evaluate(network, images(2), labels(2), split, nce.Dropout(0.5))
+    own = nce.rank(network, None, None, "random").split(0.5)
+    with pytest.raises(nce.InputError, match="mean_activation lacks"):
+        nce.evaluate(network, images(2), labels(2), own, nce.GaussianNoise(1.0, {}))

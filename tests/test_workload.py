@@ -1,0 +1,197 @@
+"""Capturing networks: counts, equality with the module, refusals, bundled models and data."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_networks import all_convolutional, images, with_pooling
+from torch import Tensor, nn
+from torch.nn import functional
+
+import nce_sim as nce
+from nce_sim.workload.datasets import load_data, read_idx
+from nce_sim.workload.execute import blocks, forward, pad_block, prepare
+from nce_sim.workload.layer import Kind
+from nce_sim.workload.models import load_description
+from nce_sim.workload.zoo.allcnn import all_cnn_c
+from nce_sim.workload.zoo.vgg import vgg16
+
+
+def outputs_of(network: nce.Workload, inputs: Tensor) -> Tensor:
+    executable = prepare(network, "float32")
+    with torch.inference_mode():
+        return forward(executable, executable.images(inputs))
+
+
+def test_all_cnn_has_the_neurons_of_the_papers_table():
+    for channels in (1, 3):
+        network = nce.Workload.from_module(
+            all_cnn_c(in_channels=channels), torch.zeros(1, channels, 32, 32)
+        )
+        assert network.neurons == 357_002
+        assert len(network.neuron_layers) == 10  # nine convolutions and the pooling at the output
+
+
+def test_vgg16_has_the_neurons_of_the_papers_table():
+    with torch.device("meta"):
+        module = vgg16()
+    network = nce.Workload.from_module(module, torch.zeros(1, 3, 224, 224, device="meta"))
+    assert network.neurons == 13_556_712
+    assert [layer.name for layer in network.neuron_layers][-3:] == ["fc1", "fc2", "fc3"]
+
+
+@pytest.mark.parametrize("build", [all_convolutional, with_pooling])
+def test_captured_network_computes_what_its_module_computes(build):
+    module = build()
+    network = nce.Workload.from_module(module, torch.zeros(1, 2, 12, 12))
+    with torch.inference_mode():
+        expected = module(images(5))
+    assert torch.allclose(outputs_of(network, images(5)), expected, atol=1e-5)
+
+
+class Functional(nn.Module):
+    """The same operations as functions, with BatchNorm and a reused convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding="same", bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.twice = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = torch.relu(self.norm(self.first(inputs)))
+        maps = functional.max_pool2d(maps, 3, 2, 1)
+        maps = functional.relu(self.twice(functional.relu(self.twice(maps))))
+        return self.last(maps.mean((2, 3)))
+
+
+def test_functions_batchnorm_and_reused_layers_are_captured():
+    module = Functional()
+    with torch.no_grad():
+        module.norm.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+        module.norm.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+        module.norm.weight.uniform_(-1, 1, generator=torch.Generator().manual_seed(3))
+    module.eval()
+    network = nce.Workload.from_module(module, torch.zeros(1, 2, 12, 12))
+    assert [layer.name for layer in network.neuron_layers] == ["conv1", "conv2", "conv3", "fc1"]
+    with torch.inference_mode():
+        expected = module(images(4))
+    assert torch.allclose(outputs_of(network, images(4)), expected, atol=1e-5)
+
+
+def test_pooling_inside_a_network_has_no_neurons_but_at_its_output_it_has():
+    inside = nce.Workload.from_module(with_pooling(), torch.zeros(1, 2, 12, 12))
+    assert not any(layer.has_neurons for layer in inside.layers if "pool" in layer.kind)
+    at_end = nce.Workload.from_module(all_convolutional(), torch.zeros(1, 2, 12, 12))
+    pool = at_end.layers[-2]
+    assert (pool.kind, pool.neurons, pool.reduction_length) == (Kind.AVERAGE_POOL, 5, 36)
+
+
+def test_unsupported_operation_is_refused_by_name_and_place():
+    class Unknown(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.fft.fft(inputs).real
+
+    with pytest.raises(nce.InputError, match=r"fft") as refusal:
+        nce.Workload.from_module(Unknown(), torch.zeros(1, 2, 12, 12))
+    assert "test_workload.py" in str(refusal.value)
+
+
+def test_capturing_leaves_the_module_as_it_was():
+    module = all_convolutional()
+    module.train()
+    module[0].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    nce.Workload.from_module(module, torch.zeros(1, 2, 12, 12))
+    assert module.training
+    assert not module[0].training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_graph_follows_the_sources():
+    network = nce.Workload.from_module(with_pooling(), torch.zeros(1, 2, 12, 12))
+    assert list(network.graph.predecessors("conv2")) == ["pool1"]
+    assert network.graph.nodes["conv2"]["layer"].reduction_length == 54
+
+
+def test_bundled_network_loads_without_touching_torchs_random_state():
+    before = torch.get_rng_state()
+    network = nce.load_model("allcnn-fashion")
+    assert torch.equal(before, torch.get_rng_state())
+    assert network.neurons == 357_002
+    assert network.identity == nce.load_model("allcnn-fashion").identity
+
+
+def test_unknown_model_is_refused_with_what_there_is():
+    with pytest.raises(nce.InputError, match="allcnn-fashion"):
+        nce.load_model("alexnet")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "other shapes", "missing"])
+def test_damaged_weights_are_refused(tmp_path, damage):
+    _description, folder = load_description("allcnn-fashion")
+    content = (folder / "weights.safetensors").read_bytes()
+    text = (folder / "model.yaml").read_text()
+    if damage == "truncated":
+        content = content[:1000]
+    elif damage == "flipped":
+        content = content[:-1] + bytes([content[-1] ^ 1])
+    if damage == "other shapes":
+        save_file({"1.weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
+        text = "\n".join(line for line in text.splitlines() if "sha256" not in line)
+    elif damage != "missing":
+        (tmp_path / "weights.safetensors").write_bytes(content)
+    (tmp_path / "model.yaml").write_text(text)
+    with pytest.raises(nce.InputError, match=r"weights\.safetensors"):
+        nce.load_model(tmp_path)
+
+
+def test_bundled_data_have_the_published_sizes():
+    test, ranking = load_data("fashion-mnist", "test"), load_data("fashion-mnist", "ranking")
+    assert test.images.shape == (10_000, 1, 32, 32)
+    assert ranking.images.shape == (5_000, 1, 32, 32)
+    assert torch.bincount(test.labels).tolist() == [1000] * 10
+    assert torch.bincount(ranking.labels).tolist() == [500] * 10
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_training_set_is_read_from_a_folder(tmp_path):
+    pixels = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(2, 28, 28)
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", pixels)
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.array([3, 7], np.uint8))
+    data = load_data("fashion-mnist", "train", folder=tmp_path)
+    assert data.labels.tolist() == [3, 7]
+    assert data.images[0, 0, 2, 3].item() == pytest.approx((1 / 255 - 0.2860) / 0.3530, abs=1e-6)
+    with pytest.raises(nce.InputError, match="train-images"):
+        load_data("fashion-mnist", "train", folder=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(b"\0\0\x09\x01"),
+        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"four"),
+        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"sixsix"),
+        gzip.compress(b"\0\0\x08\x03\0\0"),
+        gzip.compress(b"x" * 1000)[:-20],
+    ],
+)
+def test_damaged_idx_file_is_refused(tmp_path, content):
+    path = tmp_path / "broken.gz"
+    path.write_bytes(content)
+    with pytest.raises(nce.InputError, match=r"broken\.gz"):
+        read_idx(path)
+
+
+def test_blocks_cover_all_images_and_padding_repeats_the_last():
+    assert [(b.start, b.stop) for b in blocks(10, 4)] == [(0, 4), (4, 8), (8, 10)]
+    assert pad_block(torch.arange(3), 5).tolist() == [0, 1, 2, 2, 2]
