@@ -10,6 +10,7 @@ from nce_sim.report.selection import dropouts, noises
 from nce_sim.report.style import add_grid, method_look, method_name, new_figure, styled
 from nce_sim.study.main_job import MainJobResult
 
+
 @styled
 def figure_accuracy_dropout(result: MainJobResult) -> Figure | None:
     """Return accuracy under dropout, a panel for each probability; None if none was injected."""
@@ -45,8 +46,9 @@ def _accuracy(
         axes.set_axis_off()
     for axes in panels[:, 0]:
         axes.set_ylabel("Top-1 accuracy (%)")
-    for axes in panels[-1]:
+    for axes in panels.flat[len(faults) - columns : len(faults)]:
         axes.set_xlabel("Neurons on PEs (%)")
+        axes.tick_params(labelbottom=True)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

@@ -77,7 +77,5 @@ def _timeline(result: MainJobResult) -> dict[str, Any]:
         "method": method,
         "asked_fraction": fraction,
         "columns": ["resource", "what", "layer", "tile", "start_cycle", "end_cycle"],
-        "spans": [
-            [s.resource, s.what, s.layer, s.tile, s.start_cycle, s.end_cycle] for s in spans
-        ],
+        "spans": [[s.resource, s.what, s.layer, s.tile, s.start_cycle, s.end_cycle] for s in spans],
     }

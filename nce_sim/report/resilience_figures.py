@@ -108,4 +108,3 @@ def _draw_map(axes: Axes, values: Map, limits: tuple[float, float], colours: str
     axes.tick_params(labelsize=SMALL)
     for spine in axes.spines.values():
         spine.set_visible(False)
-

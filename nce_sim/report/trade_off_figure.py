@@ -18,7 +18,7 @@ PANEL_POINTS = (370.0, 165.0)
 """Width and height of a panel's axes, about, in points."""
 
 OFFSETS_POINTS = (
-    (18, 1), (0, 9), (-18, 1), (0, -9), (16, 8), (-16, 8), (16, -8), (-16, -8), (0, 17), (0, -17),
+    (0, 9), (0, -9), (19, 1), (-19, 1), (16, 8), (-16, 8), (16, -8), (-16, -8), (0, 17), (0, -17),
 )  # fmt: skip
 """Where a label may stand from its point, the best place first."""
 

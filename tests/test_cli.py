@@ -1,0 +1,182 @@
+"""The command line as a user meets it: the main job, determinism, exit statuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nce_sim.config.bundle import bundled
+
+SILENT = ("timings.json",)
+
+
+def nce_sim(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", "from nce_sim.cli.main import main; main()", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=600, check=False,
+        env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The main job, twice, with one seed, from a folder that is not the project's."""
+    folder = tmp_path_factory.mktemp("runs")
+    finished = [nce_sim("run", "--out", name, cwd=folder) for name in ("one", "two")]
+    return folder, finished
+
+
+def test_main_job_writes_its_results(runs):
+    folder, finished = runs
+    assert finished[0].returncode == 0, finished[0].stderr
+    assert "index.html" in finished[0].stdout
+    names = {path.name for path in (folder / "one").iterdir()}
+    assert {"index.html", "results.json", "accuracy.csv", "hardware.csv", "timings.json"} <= names
+    assert {".svg", ".png"} <= {path.suffix for path in (folder / "one" / "figures").iterdir()}
+
+
+def test_the_page_needs_no_network(runs):
+    page = (runs[0] / "one" / "index.html").read_text()
+    for outside in ('src="http', "src='http", 'href="http', "@import", "url(http"):
+        assert outside not in page
+
+
+def test_same_command_and_seed_give_the_same_bytes(runs):
+    folder, _ = runs
+    files = [p.relative_to(folder / "one") for p in (folder / "one").rglob("*") if p.is_file()]
+    for name in files:
+        if name.name not in SILENT:
+            assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes(), (
+                name
+            )
+
+
+def test_ends_of_the_curve_are_exact(runs):
+    rows = accuracy_rows(runs)
+    results = json.loads((runs[0] / "one" / "results.json").read_text())
+    fault_free = results["fault_free_accuracy"]
+    for row in rows:
+        if row["unprotected_fraction"] == 0:
+            assert row["accuracy"] == pytest.approx(fault_free, abs=1e-9)
+    ends = {}
+    for row in rows:
+        if row["unprotected_fraction"] == 1:
+            ends.setdefault((row["fault"], row["level"]), set()).add(row["accuracy"])
+    assert ends
+    assert all(len(values) == 1 for values in ends.values())
+
+
+def accuracy_rows(runs):
+    import pandas
+
+    return pandas.read_csv(runs[0] / "one" / "accuracy.csv").to_dict("records")
+
+
+def test_relevance_beats_random_under_strong_dropout(runs):
+    by_method = {
+        row["method"]: row
+        for row in accuracy_rows(runs)
+        if (row["fault"], row["level"], row["asked_fraction"]) == ("dropout", 0.5, 0.4)
+    }
+    assert by_method["lrp"]["low"] > by_method["random"]["high"]
+
+
+def test_list_names_what_is_bundled(tmp_path):
+    done = nce_sim("list", "--json", cwd=tmp_path)
+    content = json.loads(done.stdout)
+    assert {row["name"] for row in content["models"]} == {"allcnn-fashion", "vgg16"}
+    assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
+    assert nce_sim("list", cwd=tmp_path).returncode == 0
+
+
+def test_rank_then_simulate(tmp_path):
+    done = nce_sim("rank", "allcnn-fashion", "--images", "64", "--out", "lrp.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    arguments = ("simulate", "allcnn-fashion", "--ranking", "lrp.npz", "--fraction", "0.4")
+    done = nce_sim(*arguments, "--json", "--out", "result", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["unprotected_fraction"] == pytest.approx(0.4, abs=1e-5)
+    assert summary == json.loads((tmp_path / "result" / "summary.json").read_text())
+    for cycles in summary["cycles_by_cause"].values():
+        assert sum(cycles.values()) == summary["latency_cycles"]
+    assert (tmp_path / "result" / "timeline.csv").read_text().count("\n") > 100
+    assert nce_sim(*arguments, cwd=tmp_path).returncode == 0
+
+
+def machine_with(tmp_path: Path, old: str, new: str) -> str:
+    text = (bundled("hw_configs") / "nce-small.yaml").read_text()
+    assert old in text
+    (tmp_path / "machine.yaml").write_text(text.replace(old, new, 1))
+    return "machine.yaml"
+
+
+SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--model", "alexnet"), "allcnn-fashion"),
+        (("run", "--model", "vgg16"), "no data set"),
+        (("run", "--machine", "tpu"), "nce-28nm"),
+        (("run", "--precision", "float16"), "bfloat16"),
+        (("run", "--device", "abacus"), "abacus"),
+        (("run", "--seed", "-1"), "seed"),
+        ((*SIMULATE, "--fraction", "1.5"), "from 0 to 1"),
+        ((*SIMULATE, "--fraction", "nan"), "from 0 to 1"),
+        ((*SIMULATE, "--granularity", "pixel"), "neuron, channel, layer"),
+        (("simulate", "allcnn-fashion", "--method", "lpr"), "lrp"),
+        (("simulate", "allcnn-fashion", "--ranking", "none.npz"), "none.npz"),
+        (("simulate", "vgg16"), "--method random"),
+        (("rank", "allcnn-fashion", "--images", "70000"), "60000|could not be fetched"),
+    ],
+)
+def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message):
+    import re
+
+    done = nce_sim(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing half-written"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("clock_mhz: 200", "clock_mhz: -200", r"line 6: clock_mhz.*greater than 0.*-200"),
+        ("clock_mhz: 200", "clock_mhz: .nan", r"line 6: clock_mhz.*finite"),
+        ("clock_mhz: 200", "clock_mhz: 200\nclock_mhz: 300", r"line 7.*clock_mhz.*line 6"),
+        ("clock_mhz: 200", "clock_ghz: 200", r"clock_ghz.*unknown key"),
+        ("rows: 8", "rows: 0", r"protected\.array\.rows"),
+        ("scheme: temporal_tmr", "scheme: magic", r"protected\.array\.scheme"),
+        ("technology: 28nm", "technology: 3nm", r"28nm"),
+        ("input_bytes: 32768", "input_bytes: 1", r"needs 2 bytes of the input buffer, which has 1"),
+    ],
+)
+def test_wrong_machine_gives_status_2_with_line_and_field(tmp_path, old, new, message):
+    import re
+
+    machine = machine_with(tmp_path, old, new)
+    done = nce_sim(*SIMULATE, "--machine", machine, "--fraction", "0.4", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr, re.DOTALL), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unwritable_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = nce_sim("run", "--out", "file/run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+
+
+def test_every_command_has_help_with_an_example(tmp_path):
+    for command in ("run", "rank", "simulate", "list"):
+        done = nce_sim(command, "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert f"Example: nce-sim {command}" in done.stdout
