@@ -69,7 +69,7 @@ def run(
         dropout_probabilities=(0.1, 0.3, 0.5) if full else (0.1, 0.5),
         noise_sigmas=(1.0, 2.0, 3.0) if full else (1.0, 3.0),
         ranking_images=len(ranking_data) if full else 1000,
-        test_images=len(test_data) if full else 256,
+        test_images=len(test_data) if full else 500,
         realisations=1,
         seed=seed,
         ranking_precision="mixed" if chosen == "bfloat16" else "float32",

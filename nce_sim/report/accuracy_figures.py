@@ -35,7 +35,7 @@ def _accuracy(
     for axes, fault in zip(panels.flat, faults, strict=False):
         for method in result.plan.methods:
             _draw_method(axes, result, method, fault)
-        fault_free = 100 * result.fault_free_accuracy
+        fault_free = 100 * result.fault_free.value
         axes.axhline(fault_free, color="black", linestyle=":", linewidth=1.2, label="Fault-free")
         axes.set_title(f"{symbol} = {fault.level:g}")
         axes.set_xlim(-2, 102)

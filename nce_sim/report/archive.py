@@ -21,14 +21,14 @@ def json_bytes(result: MainJobResult) -> bytes:
 
 def document(result: MainJobResult) -> dict[str, Any]:
     """Return the document as plain dicts, lists, texts and numbers."""
-    area = result.hardware[0].run.area
+    area = result.area
     return {
         "format": FORMAT,
         "plan": asdict(result.plan),
         "data": result.data,
-        "float32_accuracy": result.float32_accuracy,
-        "fault_free_accuracy": result.fault_free_accuracy,
-        "agreement": result.agreement,
+        "float32_accuracy": result.float32_fault_free.value,
+        "fault_free_accuracy": result.fault_free.value,
+        "agreement": result.agreement.value,
         "network": _network(result),
         "machine": result.machine.config.model_dump(mode="json"),
         "technology": result.machine.technology.model_dump(mode="json"),

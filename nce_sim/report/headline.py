@@ -75,7 +75,7 @@ def _cost(result: MainJobResult) -> list[str]:
 
 
 def _machine(result: MainJobResult) -> str:
-    area = result.hardware[0].run.area
+    area = result.area
     return f"{result.machine.config.name} ({area.total_mm2:.2f} mm²)"
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from nce_sim.accuracy.statistics import clopper_pearson
 from nce_sim.report.archive import json_bytes
 from nce_sim.report.figures import CHAPTERS, draw_all
 from nce_sim.report.folder import replace_files
@@ -75,8 +74,8 @@ def page_bytes(result: MainJobResult, figures: dict[str, bytes]) -> bytes:
         title=f"{result.network.name} on {result.machine.config.name}",
         machine=result.machine.config,
         technology=result.machine.technology,
-        area=result.hardware[0].run.area,
-        confidence=percent(result.accuracy[0].result.correct.confidence, 0),
+        area=result.area,
+        confidence=percent(result.fault_free.confidence, 0),
         headline=headline(result),
         table=_main_table(result),
         figures=[
@@ -138,8 +137,8 @@ def _making(result: MainJobResult) -> list[tuple[str, str]]:
     """Return what was computed, as pairs of a word and its value."""
     plan, network = result.plan, result.network
     images = plan.test_images
-    reference = clopper_pearson(round(result.float32_accuracy * images), images)
-    fault_free = result.accuracy[0].result.fault_free
+    reference = result.float32_fault_free
+    fault_free = result.fault_free
     return [
         ("Network", f"{network.name}: {network.neurons:,} neurons, {network.macs:,} MACs"),
         ("Network hash", network.identity),
@@ -155,7 +154,7 @@ def _making(result: MainJobResult) -> list[tuple[str, str]]:
         ("Arithmetic", f"{plan.precision} on {plan.device}"),
         ("Fault-free accuracy", f"{with_interval(fault_free)} in {plan.precision}, "
                                 f"{with_interval(reference)} in float32; the same class for "
-                                f"{percent(result.agreement)} of the images"),
+                                f"{with_interval(result.agreement)} of the images"),
         ("Seed", str(plan.seed)),
     ]  # fmt: skip
 

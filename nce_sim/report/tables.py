@@ -163,7 +163,7 @@ def _resilience_columns(method: str, layer: LayerResilience, lost: float | None)
 
 def area_rows(result: MainJobResult) -> list[Row]:
     """Return one row for each component of the machine's area, in mm2."""
-    area = result.hardware[0].run.area
+    area = result.area
     return [
         {"component": name, "area_mm2": area_mm2}
         for name, area_mm2 in area.by_component_mm2.items()

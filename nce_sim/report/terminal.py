@@ -27,12 +27,11 @@ def print_result(result: MainJobResult, console: Console, folder: Path | None = 
     rows = split_rows(result)
     console.print(_accuracy_table(result, rows))
     console.print(_cost_table(result, rows))
-    first = result.accuracy[0].result
-    area = result.hardware[0].run.area
+    area = result.area
     console.print(
         Text(
-            f"Fault-free accuracy {with_interval(first.fault_free)} "
-            f"({first.fault_free.trials:,} images, {result.plan.precision}). Area of "
+            f"Fault-free accuracy {with_interval(result.fault_free)} "
+            f"({result.fault_free.trials:,} images, {result.plan.precision}). Area of "
             f"{result.machine.config.name}: {area.total_mm2:.2f} mm² "
             f"[{area.low_mm2:.2f}, {area.high_mm2:.2f}]."
         )
@@ -43,7 +42,7 @@ def print_result(result: MainJobResult, console: Console, folder: Path | None = 
 
 def _accuracy_table(result: MainJobResult, rows: list[SplitRow]) -> Table:
     """Accuracy in per cent with the longer half of its interval, by method and fault."""
-    confidence = result.accuracy[0].result.correct.confidence
+    confidence = result.fault_free.confidence
     table = _new_table(f"Accuracy in %, ± half of the {confidence:.0%} interval")
     for fault in hardest_faults(result):
         for method in result.plan.methods:

@@ -221,7 +221,8 @@ def _distinct_positions(blocks: NDArray[np.bool_], rows: int, chunks: int) -> Co
     if chunks == 1:
         found[:, :, 0] = blocks.any(axis=1).sum(axis=-1).T
         return found
-    chunk_of = (np.cumsum(blocks, axis=3, dtype=np.int16) - 1) // rows
+    narrow = np.int16 if window <= np.iinfo(np.int16).max else np.int32
+    chunk_of = (np.cumsum(blocks, axis=3, dtype=narrow) - 1) // rows
     for group in range(groups):
         _, window_index, position = np.nonzero(blocks[group])
         touched = np.zeros((windows, chunks, window), bool)

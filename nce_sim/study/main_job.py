@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nce_sim.accuracy.evaluate import (
     AccuracyResult,
@@ -12,8 +13,9 @@ from nce_sim.accuracy.evaluate import (
     mean_activation,
     predict_variants,
 )
-from nce_sim.accuracy.statistics import CONFIDENCE
+from nce_sim.accuracy.statistics import CONFIDENCE, Proportion, clopper_pearson
 from nce_sim.config.machine import Machine
+from nce_sim.cost.area import Area
 from nce_sim.errors import InputError
 from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
 from nce_sim.machine.engine import Run, simulate
@@ -80,9 +82,11 @@ class HardwarePoint:
 
 @dataclass(frozen=True)
 class MainJobResult:
-    """All that the main job found. `agreement` is the share of test images to which float32 and
-    the evaluation's precision give the same class without faults; `float32_accuracy` is the
-    fault-free accuracy in float32 on the same images.
+    """All that the main job found.
+
+    `data` names the test data, `fault_free` is the accuracy without faults in the evaluation's
+    precision and `float32_fault_free` in float32; `agreement` is the share of test images to which
+    both precisions give the same class.
     """
 
     network: Workload
@@ -93,13 +97,14 @@ class MainJobResult:
     mean_activation: Mapping[str, float]
     accuracy: tuple[AccuracyPoint, ...]
     hardware: tuple[HardwarePoint, ...]
-    float32_accuracy: float
-    agreement: float
+    fault_free: Proportion
+    float32_fault_free: Proportion
+    agreement: Proportion
 
     @property
-    def fault_free_accuracy(self) -> float:
-        """Fault-free accuracy in the evaluation's precision."""
-        return self.accuracy[0].result.fault_free.value
+    def area(self) -> Area:
+        """Area of the machine, whatever the split."""
+        return self.hardware[0].run.area
 
     def accuracy_of(self, method: str, fraction: float, fault: FaultModel) -> AccuracyResult:
         """Return one accuracy point."""
@@ -152,26 +157,29 @@ def run_main_job(
     reference = predict_variants(
         network, test.images, [], device=plan.device, progress=lambda done, _: advance(done)
     ).clean
-    labels = test.labels.numpy()
-    clean = (
-        reference
-        if plan.precision == "float32"
-        else predict_variants(
+    clean = reference
+    if plan.precision != "float32":
+        clean = predict_variants(
             network, test.images, [], precision=plan.precision, device=plan.device
         ).clean
-    )
+    labels = test.labels.numpy()
     return MainJobResult(
         network=network,
         machine=machine,
         plan=plan,
-        data=test.name,
+        data=f"{test.name}/{test.part}",
         rankings=rankings,
         mean_activation=means,
         accuracy=accuracy,
         hardware=hardware,
-        float32_accuracy=float(np.mean(reference == labels)),
-        agreement=float(np.mean(reference == clean)),
+        fault_free=_share(clean == labels),
+        float32_fault_free=_share(reference == labels),
+        agreement=_share(reference == clean),
     )
+
+
+def _share(events: NDArray[np.bool_]) -> Proportion:
+    return clopper_pearson(int(events.sum()), len(events))
 
 
 def _check_enough(data: Dataset, asked: int) -> None:

@@ -1,0 +1,389 @@
+"""Tiles: complete, small enough, and moving exactly what their neurons read."""
+
+import re
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hardware import (
+    arrays,
+    buffers,
+    conv,
+    convolutions,
+    examples,
+    global_pool,
+    linear,
+    machine,
+    max_pool,
+    random_mask,
+)
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nce_sim.config.machine import ArrayConfig, BufferConfig
+from nce_sim.errors import InputError
+from nce_sim.schedule.footprint import Footprint
+from nce_sim.schedule.program import build_program
+from nce_sim.schedule.tiles import reach, tile_plan
+from nce_sim.schedule.waves import place_neurons, plan_waves
+from nce_sim.workload.layer import Kind
+
+SIZE = 2
+"""Bytes of an element."""
+
+
+def slow_inputs(layer, neuron, reduction=None):
+    """Return the input elements of a neuron; for a range of K, those of whole input channels."""
+    if layer.kind is Kind.LINEAR:
+        start, stop = reduction or (0, layer.in_shape[0])
+        return {(feature,) for feature in range(start, stop)}
+    shape = layer.out_shape if len(layer.out_shape) == 3 else (layer.channels, 1, 1)
+    channel, row, column = (int(index) for index in np.unravel_index(neuron, shape))
+    per_group = layer.in_shape[0] // layer.groups
+    base = channel // (layer.channels // layer.groups) * per_group
+    start, stop = reduction or (0, per_group * layer.window)
+    numbers = range(start // layer.window, -(-stop // layer.window))
+    found = set()
+    for i in range(layer.kernel[0]):
+        for j in range(layer.kernel[1]):
+            y = row * layer.stride[0] + i * layer.dilation[0] - layer.padding[0]
+            x = column * layer.stride[1] + j * layer.dilation[1] - layer.padding[1]
+            if 0 <= y < layer.in_shape[1] and 0 <= x < layer.in_shape[2]:
+                found |= {(base + number, y, x) for number in numbers}
+    return found
+
+
+def neurons_of(tile, placed):
+    """Return the neurons of a tile's waves."""
+    here = (placed.window >= tile.windows[0]) & (placed.window < tile.windows[1])
+    here &= (placed.group >= tile.groups[0]) & (placed.group < tile.groups[1])
+    if tile.chunk is not None:
+        here &= placed.chunk == tile.chunk
+    return placed.neuron[here].tolist()
+
+
+class Case:
+    """A layer's tiles on one array, with what they were made from."""
+
+    def __init__(self, layer, seed, array, dataflow, buffer):
+        self.layer, self.array, self.dataflow = layer, array, dataflow
+        self.buffers = BufferConfig.model_validate(buffer)
+        self.mask = random_mask(layer.out_shape, seed)
+        self.mask.flat[seed % self.mask.size] = True
+        self.own = random_mask(layer.in_shape, seed + 1)
+        array_config = ArrayConfig.model_validate(array)
+        self.plan = plan_waves(layer, "protected", self.mask, array_config, dataflow)
+        self.placed = place_neurons(self.plan, self.mask)
+        self.tiles = tile_plan(
+            self.plan, self.mask, Footprint(layer, self.own), self.buffers, SIZE
+        )
+
+    def runs(self, keeps):
+        """Group consecutive tiles that keep the operands of the first."""
+        found = []
+        for tile in self.tiles:
+            if getattr(tile, keeps):
+                found[-1].append(tile)
+            else:
+                found.append([tile])
+        return found
+
+    def __repr__(self):
+        return f"Case({self.layer}, {self.array}, {self.dataflow}, {self.buffers})"
+
+
+@st.composite
+def layers(draw):
+    kind = draw(st.sampled_from(["conv", "conv", "conv", "linear", "global"]))
+    if kind == "conv":
+        return draw(convolutions())
+    if kind == "linear":
+        return linear("fc", "input", draw(st.integers(1, 60)), draw(st.integers(1, 40)))
+    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 4), st.integers(1, 4)))
+    return global_pool("pool", "input", shape, as_vector=draw(st.booleans()))
+
+
+@st.composite
+def cases(draw):
+    """Draw a layer that fits its buffers, often only just."""
+    arguments = (
+        draw(layers()), draw(st.integers(0, 2**32)), draw(arrays()),
+        draw(st.sampled_from(["broadcast", "systolic_os"])), draw(buffers()),
+    )  # fmt: skip
+    try:
+        return Case(*arguments)
+    except InputError:
+        assume(False)
+        raise
+
+
+@given(cases())
+@examples(200)
+def test_every_wave_lies_in_one_tile_or_its_ranges_cut_k_without_gap_or_overlap(case):
+    ranges = defaultdict(list)
+    for tile in case.tiles:
+        held = case.plan.neurons[slice(*tile.windows), slice(*tile.groups)]
+        for wave in np.argwhere(held):
+            place = (wave[0] + tile.windows[0], wave[1] + tile.groups[0], wave[2])
+            if tile.chunk in (None, place[2]):
+                ranges[place].append(tile.reduction)
+    assert set(ranges) == set(map(tuple, np.argwhere(case.plan.neurons)))
+    for parts in ranges.values():
+        edges = [0, *(stop for _, stop in parts)]
+        assert parts == list(zip(edges, edges[1:], strict=False))
+        assert edges[-1] == case.layer.reduction_length
+        assert all(start < stop for start, stop in parts)
+
+
+@given(cases())
+@examples(200)
+def test_tiles_take_the_cycles_of_their_waves(case):
+    whole = sum(tile.cycles for tile in case.tiles)
+    if all(tile.reduction == (0, case.layer.reduction_length) for tile in case.tiles):
+        assert whole == case.plan.cycles.sum()
+    else:  # each range rounds up to whole cycles
+        assert whole >= case.plan.cycles.sum()
+    assert all(tile.cycles > 0 for tile in case.tiles)
+
+
+@given(cases())
+@examples(300)
+def test_every_tile_fits_the_buffers(case):
+    for tile in case.tiles:
+        assert tile.input_bytes <= case.buffers.input_bytes
+        assert tile.weight_bytes <= case.buffers.weight_bytes
+        assert tile.output_bytes <= case.buffers.output_bytes
+
+
+@given(cases())
+@examples(300)
+def test_loaded_inputs_are_the_union_of_the_receptive_fields_that_they_serve(case):
+    for run in case.runs("keeps_inputs"):
+        needed = set()
+        for tile in run:
+            whole = tile.reduction == (0, case.layer.reduction_length)
+            for neuron in neurons_of(tile, case.placed):
+                needed |= slow_inputs(case.layer, neuron, None if whole else tile.reduction)
+        own = sum(bool(case.own[place]) for place in needed)
+        assert run[0].own_input_bytes == own * SIZE
+        assert run[0].foreign_input_bytes == (len(needed) - own) * SIZE
+        assert all(tile.input_bytes == 0 for tile in run[1:])
+
+
+@given(cases())
+@examples(200)
+def test_loaded_weights_are_those_of_the_channels_with_neurons_in_the_tiles_groups(case):
+    marked = case.mask.reshape(case.layer.channels, -1).any(axis=1)
+    for run in case.runs("keeps_weights"):
+        assert len({tile.groups for tile in run}) == 1
+        first = run[0]
+        size = case.plan.group_size
+        order = case.plan.channel_order[first.groups[0] * size : first.groups[1] * size]
+        steps = first.reduction[1] - first.reduction[0]
+        expected = int(marked[order].sum()) * steps * SIZE
+        assert first.weight_bytes == (0 if case.layer.kind is Kind.AVERAGE_POOL else expected)
+        assert all(tile.weight_bytes == 0 for tile in run[1:])
+
+
+@given(cases())
+@examples(100)
+def test_every_neuron_leaves_once(case):
+    assert sum(tile.neurons for tile in case.tiles) == case.mask.sum()
+    for tile in case.tiles:
+        last = tile.reduction[1] == case.layer.reduction_length
+        assert tile.neurons == (len(neurons_of(tile, case.placed)) if last else 0)
+        assert tile.output_bytes == tile.neurons * SIZE
+
+
+@given(convolutions(), st.integers(0, 2**32))
+@examples(200)
+def test_reach_is_no_less_than_what_the_positions_read(layer, seed):
+    start = seed % layer.positions
+    stop = start + 1 + seed // 7 % (layer.positions - start)
+    places = set()
+    for position in range(start, stop):
+        places |= {place[1:] for place in slow_inputs(layer, position)}
+    assert len(places) <= reach(layer, start, stop)
+
+
+SMALL_BUFFERS = {
+    "input_bytes": 512, "weight_bytes": 512, "output_bytes": 128, "resident_bytes": 0,
+    "port_bytes_per_cycle": 4, "scheme": "none",
+}  # fmt: skip
+SMALL_ARRAY = {
+    "rows": 4, "columns": 4, "macs_per_cycle": 1, "activation_words": 8, "weight_words": 4,
+    "pipeline_cycles": 2, "scheme": "none",
+}  # fmt: skip
+
+
+def dense_case(layer, dataflow="systolic_os", array=None, **buffer):
+    case = Case(layer, 0, {**SMALL_ARRAY, **(array or {})}, dataflow, {**SMALL_BUFFERS, **buffer})
+    case.mask = np.ones(layer.out_shape, bool)
+    case.plan = plan_waves(
+        layer, "protected", case.mask, ArrayConfig.model_validate(case.array), dataflow
+    )
+    case.placed = place_neurons(case.plan, case.mask)
+    case.tiles = tile_plan(
+        case.plan, case.mask, Footprint(layer, case.own), case.buffers, SIZE
+    )
+    return case
+
+
+def test_few_weights_and_many_windows_read_weights_again_rather_than_inputs():
+    layer = conv(inputs=(2, 12, 12), channels=8, kernel=(3, 3))
+    case = dense_case(layer, weight_bytes=4 * 18 * SIZE)
+    assert [tile.groups for tile in case.tiles[:3]] == [(0, 1), (1, 2), (0, 1)]
+    assert case.tiles[1].keeps_inputs
+    assert sum(tile.input_bytes for tile in case.tiles) < 2 * layer.in_shape[0] * 12 * 12 * SIZE
+
+
+def test_many_weights_and_few_windows_read_inputs_again_rather_than_weights():
+    layer = conv(inputs=(8, 2, 4), channels=32)
+    case = dense_case(
+        layer, weight_bytes=4 * 72 * SIZE, input_bytes=8 * 6 * SIZE * 2, output_bytes=32
+    )
+    assert [tile.windows for tile in case.tiles[:3]] == [(0, 1), (1, 2), (0, 1)]
+    assert [tile.keeps_weights for tile in case.tiles[:3]] == [False, True, False]
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(2, 8), st.integers(2, 8))
+@examples(60)
+def test_the_loop_order_is_the_one_that_moves_less(channels, inputs, height, width):
+    layer = conv(inputs=(inputs, height, width), channels=4 * channels, kernel=(3, 3))
+    case = dense_case(
+        layer, weight_bytes=4 * inputs * 9 * SIZE, input_bytes=inputs * 4 * (width + 4) * SIZE
+    )
+    assume(all(tile.reduction == (0, layer.reduction_length) for tile in case.tiles))
+    windows = sorted({tile.windows for tile in case.tiles})
+    groups = sorted({tile.groups for tile in case.tiles})
+    inputs_once = sum(
+        len({e for n in neurons_of_windows(case, w) for e in slow_inputs(layer, n)})
+        for w in windows
+    ) * SIZE  # fmt: skip
+    weights_once = layer.weights * SIZE
+    one_order = inputs_once * (len(groups) if len(windows) > 1 else 1) + weights_once
+    other = inputs_once + weights_once * (len(windows) if len(groups) > 1 else 1)
+    moved = sum(tile.input_bytes + tile.weight_bytes for tile in case.tiles)
+    assert moved == min(one_order, other)
+
+
+def neurons_of_windows(case, windows):
+    here = (case.placed.window >= windows[0]) & (case.placed.window < windows[1])
+    return case.placed.neuron[here].tolist()
+
+
+def test_k_is_cut_at_input_channels_where_one_fits():
+    layer = conv(inputs=(10, 4, 4), channels=4)
+    case = dense_case(layer, weight_bytes=4 * 9 * 3 * SIZE + 5)
+    assert {tile.reduction for tile in case.tiles} == {(0, 27), (27, 54), (54, 81), (81, 90)}
+    assert [tile.output_bytes > 0 for tile in case.tiles[:4]] == [False, False, False, True]
+
+
+def test_ranges_shorter_than_a_channels_taps_do_not_cross_into_the_next_channel():
+    layer = conv(inputs=(2, 4, 4), channels=4)
+    one_channel = 4 * 3 * SIZE * 2
+    case = dense_case(layer, weight_bytes=4 * 5 * SIZE, input_bytes=one_channel)
+    assert all(start // 9 == (stop - 1) // 9 for start, stop in (t.reduction for t in case.tiles))
+    assert max(tile.input_bytes for tile in case.tiles) <= one_channel
+
+
+def test_one_step_of_k_is_the_least_that_a_machine_must_hold():
+    layer = linear("fc", "input", 5, 16)
+    case = dense_case(layer, "broadcast", weight_bytes=16 * SIZE, input_bytes=SIZE)
+    assert [tile.reduction for tile in case.tiles] == [(k, k + 1) for k in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("buffer", "bound", "demand"),
+    [("weight", 31, 32), ("input", 1, 2), ("output", 30, 32)],
+)
+def test_a_step_that_does_not_fit_is_refused_with_demand_bound_gap_and_remedy(
+    buffer, bound, demand
+):
+    with pytest.raises(InputError) as refusal:
+        dense_case(linear("fc7", "input", 5, 16), "broadcast", **{f"{buffer}_bytes": bound})
+    message = str(refusal.value)
+    assert re.search(rf"fc7 .*protected domain.* {demand} bytes of the {buffer} buffer", message)
+    assert f"has {bound} ({demand - bound} too few)" in message
+    assert f"enlarge buffers.{buffer}_bytes" in message
+
+
+def test_a_grouped_wave_that_does_not_fit_is_refused_and_not_overfilled():
+    layer = conv(inputs=(8, 4, 4), channels=8, groups=8)
+    with pytest.raises(InputError, match="input buffer"):
+        dense_case(layer, "broadcast", input_bytes=40)
+
+
+def test_a_pooling_row_that_does_not_fit_is_refused_with_demand_and_bound():
+    layers = (
+        conv(inputs=(1, 4, 40), channels=2, kernel=(1, 1), padding=(0, 0)),
+        max_pool("pool1", "conv1", (2, 4, 40)),
+    )
+    masks = {"conv1": np.zeros(layers[0].out_shape, bool)}
+    small = machine(protected__buffers__input_bytes=100)
+    with pytest.raises(InputError, match=r"pool1 .* 160 bytes of the input buffer.*60 too few"):
+        build_program(layers, small.config, masks)
+
+
+@given(
+    st.integers(1, 5), st.integers(2, 8), st.integers(2, 8), st.integers(1, 3), st.integers(1, 3),
+    st.integers(0, 1), st.integers(0, 2**32),
+)  # fmt: skip
+@examples(150)
+def test_pooling_tiles_cover_the_map_fit_and_read_their_windows(
+    channels, height, width, kernel, stride, padding, seed
+):
+    kernel = min(kernel, height, width)
+    padding = min(padding, kernel // 2)
+    layers = (
+        conv(inputs=(1, height, width), channels=channels, kernel=(1, 1), padding=(0, 0)),
+        max_pool("pool1", "conv1", (channels, height, width), kernel, stride, padding),
+    )
+    unprotected = random_mask(layers[0].out_shape, seed)
+    small = machine(
+        protected__buffers__input_bytes=80, protected__buffers__output_bytes=32,
+        unprotected__buffers__input_bytes=60,
+    )  # fmt: skip
+    pool = layers[1]
+    work = build_program(layers, small.config, {"conv1": unprotected}).layers[1]
+    for domain, share in work.domains.items():
+        own = unprotected if domain == "unprotected" else ~unprotected
+        limits = small.config.domains[domain].buffers
+        left = share.mask.copy()
+        for tile in share.tiles:
+            part = (slice(*tile.groups), slice(*tile.windows))
+            here = np.zeros_like(left)
+            here[part] = left[part]
+            left &= ~here
+            needed = set()
+            for neuron in np.flatnonzero(here):
+                needed |= slow_inputs(pool, neuron)
+            count = sum(bool(own[place]) for place in needed)
+            assert tile.own_input_bytes == count * SIZE
+            assert tile.foreign_input_bytes == (len(needed) - count) * SIZE
+            assert tile.neurons == here.sum()
+            assert tile.input_bytes <= limits.input_bytes
+            assert tile.output_bytes <= limits.output_bytes
+        assert not left.any()
+
+
+@given(
+    st.integers(2, 6), st.integers(2, 6), st.integers(1, 3), st.integers(1, 2), st.integers(0, 1),
+    st.integers(0, 2**32),
+)  # fmt: skip
+@examples(100)
+def test_a_pooled_value_is_protected_if_any_of_its_parts_is(
+    height, width, kernel, stride, padding, seed
+):
+    kernel = min(kernel, height, width)
+    padding = min(padding, kernel // 2)
+    layers = (
+        conv(inputs=(1, height, width), channels=2, kernel=(1, 1), padding=(0, 0)),
+        max_pool("pool1", "conv1", (2, height, width), kernel, stride, padding),
+    )
+    unprotected = random_mask(layers[0].out_shape, seed)
+    pooled = build_program(layers, machine().config, {"conv1": unprotected}).layers[1]
+    for neuron in range(layers[1].outputs):
+        parts = [unprotected[place] for place in slow_inputs(layers[1], neuron)]
+        assert pooled.domains["unprotected"].mask.flat[neuron] == all(parts)
+        assert pooled.domains["protected"].mask.flat[neuron] != all(parts)
