@@ -231,7 +231,7 @@ def dense_case(layer, dataflow="systolic_os", array=None, **buffer):
 
 def test_few_weights_and_many_windows_read_weights_again_rather_than_inputs():
     layer = conv(inputs=(2, 12, 12), channels=8, kernel=(3, 3))
-    case = dense_case(layer, weight_bytes=4 * 18 * SIZE)
+    case = dense_case(layer, weight_bytes=4 * 18 * SIZE, output_bytes=4096)
     assert [tile.groups for tile in case.tiles[:3]] == [(0, 1), (1, 2), (0, 1)]
     assert case.tiles[1].keeps_inputs
     assert sum(tile.input_bytes for tile in case.tiles) < 2 * layer.in_shape[0] * 12 * 12 * SIZE

@@ -28,9 +28,9 @@ class Footprint:
         self.own = own
         if self.is_map:
             channels, height, width = layer.in_shape
-            grouped = own.reshape(layer.groups, channels // layer.groups, height, width)
-            self.own_by_position = grouped.sum(axis=1)
             self.channels_by_group = channels // layer.groups
+            self.own_by_group = own.reshape(layer.groups, self.channels_by_group, height, width)
+            self.own_by_position = self.own_by_group.sum(axis=1)
         else:
             self.own_before = np.concatenate([[0], np.cumsum(own)])
 
@@ -49,8 +49,8 @@ class Footprint:
         """Return the demand of the marked neurons: channels x rows x width of the output map.
 
         `first_row` is the output row of the first row given, `channels` the output channels of
-        the first axis (all, if not given). `inputs` restricts the input channels of an ungrouped
-        layer to a range.
+        the first axis (all, if not given). `inputs` restricts the input channels of each group to
+        a range.
         """
         layer = self.layer
         if layer.groups == 1:
@@ -68,7 +68,7 @@ class Footprint:
             own = self.own_by_position[groups, rows]
             total = int(needed.sum()) * self.channels_by_group
         else:
-            own = self.own[inputs, rows].sum(axis=0, keepdims=True)
+            own = self.own_by_group[groups, inputs, rows].sum(axis=1)
             total = int(needed.sum()) * (inputs.stop - inputs.start)
         own_needed = int(own[needed].sum())
         return InputDemand(own_needed, total - own_needed)

@@ -17,7 +17,7 @@ from nce_sim.config.machine import BufferConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.footprint import Footprint, InputDemand
 from nce_sim.schedule.waves import WavePlan
-from nce_sim.workload.layer import Kind, Layer
+from nce_sim.workload.layer import Layer
 
 Range = tuple[int, int]
 
@@ -81,11 +81,13 @@ class _Tiler:
         self.windows, self.groups = plan.neurons.shape[:2]
         self.neurons = plan.neurons.sum(axis=2)
         self.cycles = plan.cycles.sum(axis=2)
+        touched = mask.reshape(self.layer.channels, -1).any(axis=1)[plan.channel_order]
+        self.channels_before = np.concatenate([[0], np.cumsum(touched)])
 
     def tiles(self) -> list[Tile]:
         """Return all tiles in order."""
         reduction = self.layer.reduction_length
-        weights_of_group = self._weight_bytes((0, 1), reduction)
+        weights_of_group = max(self._weight_bytes((g, g + 1), reduction) for g in range(self.groups))
         groups_at_once = (
             self.groups
             if weights_of_group == 0
@@ -152,7 +154,7 @@ class _Tiler:
             neurons = int(self.neurons[part].sum())
             if neurons == 0:
                 continue
-            keeps_inputs = before is not None and before[0] == windows
+            keeps_inputs = inputs_stay and before is not None and before[0] == windows
             keeps_weights = before is not None and before[1] == groups
             demand = (
                 InputDemand(0, 0)
@@ -202,7 +204,7 @@ class _Tiler:
         chosen: NDArray[np.bool_] | None = None,
     ) -> InputDemand:
         """Count the inputs of channels' neurons at positions start to stop (or `chosen` there)."""
-        width = self.layer.out_shape[2]
+        width = self.layer.out_shape[2] if len(self.layer.out_shape) == 3 else 1
         first, last = start // width, (stop - 1) // width
         neurons = np.zeros((len(channels), (last - first + 1) * width), bool)
         offset = first * width
@@ -214,12 +216,13 @@ class _Tiler:
         return self.footprint.of_neurons(shaped, first, channels, inputs)
 
     def _weight_bytes(self, groups: Range, reduction: int) -> int:
-        """Return the weights of whole groups for `reduction` steps of K."""
+        """Return the weights of the channels with neurons in groups, for `reduction` steps of K."""
         if self.layer.weights == 0:
             return 0
-        size = self.plan.group_size
-        channels = min(groups[1] * size, len(self.plan.channel_order)) - groups[0] * size
-        return channels * reduction * self.element_bytes
+        size, last = self.plan.group_size, len(self.plan.channel_order)
+        before = self.channels_before
+        channels = before[min(groups[1] * size, last)] - before[groups[0] * size]
+        return int(channels) * reduction * self.element_bytes
 
     def _input_bound(self, windows: Range) -> int:
         """Return an upper bound of the bytes that a range of windows reads."""
@@ -236,24 +239,13 @@ class _Tiler:
             yield from self._ranges_of_wave(window, group, chunk)
 
     def _ranges_of_wave(self, window: int, group: int, chunk: int) -> Iterator[Tile]:
-        layer, reduction = self.layer, self.layer.reduction_length
         wave = (window, group, chunk)
-        channels = self.plan.group_channels(group)
         neurons = int(self.plan.neurons[wave])
-        taps = layer.window if self.footprint.is_map else 1
-        positions = reach(layer, *self._positions((window, window + 1)))
-        length = self._range_length(group, positions, taps, neurons)
-        for start in range(0, reduction, length):
-            stop = min(start + length, reduction)
-            last = stop == reduction
-            if self.footprint.is_map:
-                inputs = slice(start // taps, -(-stop // taps)) if layer.groups == 1 else None
-                demand = self._demand_of(
-                    channels, *self._positions((window, window + 1)), inputs,
-                    self._chosen(channels, window, chunk),
-                )  # fmt: skip
-            else:
-                demand = self.footprint.of_vector(start, stop)
+        taps = self.layer.window if self.footprint.is_map else 1
+        length = self._range_length(wave, taps)
+        for start, stop in _ranges(self.layer.reduction_length, length, taps):
+            last = stop == self.layer.reduction_length
+            demand = self._demand_of_range(wave, start, stop)
             weights = self._weight_bytes((group, group + 1), stop - start)
             yield Tile(
                 windows=(window, window + 1),
@@ -268,6 +260,16 @@ class _Tiler:
                 output_bytes=neurons * self.element_bytes if last else 0,
             )
 
+    def _demand_of_range(self, wave: tuple[int, int, int], start: int, stop: int) -> InputDemand:
+        """Count the inputs of a range of a wave's K; of a map, whole windows of its input channels."""
+        if not self.footprint.is_map:
+            return self.footprint.of_vector(start, stop)
+        window, group, chunk = wave
+        channels, taps = self.plan.group_channels(group), self.layer.window
+        inputs = slice(start // taps, -(-stop // taps))
+        chosen = self._chosen(channels, window, chunk)
+        return self._demand_of(channels, *self._positions((window, window + 1)), inputs, chosen)
+
     def _chosen(self, channels: NDArray[np.int64], window: int, chunk: int) -> NDArray[np.bool_]:
         """Mark the neurons of one wave: channels x positions of the window."""
         start, stop = self._positions((window, window + 1))
@@ -276,14 +278,16 @@ class _Tiler:
             return own
         return own & ((np.cumsum(own, axis=1) - 1) // self.plan.rows == chunk)
 
-    def _range_length(self, group: int, positions: int, taps: int, neurons: int) -> int:
+    def _range_length(self, wave: tuple[int, int, int], taps: int) -> int:
         """Return the longest range of K that fits, in whole input channels where possible."""
-        step_weights = self._weight_bytes((group, group + 1), 1)
-        step_inputs = (positions if self.footprint.is_map else 1) * self.element_bytes
+        step_weights = self._weight_bytes((wave[1], wave[1] + 1), 1)
+        step = self._demand_of_range(wave, 0, 1)
+        step_inputs = (step.own + step.foreign) * self.element_bytes
+        outputs = int(self.plan.neurons[wave]) * self.element_bytes
         demands = {
             "weight": (step_weights, self.buffers.weight_bytes),
             "input": (step_inputs, self.buffers.input_bytes),
-            "output": (neurons * self.element_bytes, self.buffers.output_bytes),
+            "output": (outputs, self.buffers.output_bytes),
         }
         for name, (demand, bound) in demands.items():
             if demand > bound:
@@ -294,15 +298,22 @@ class _Tiler:
                     f"lanes (array.rows, array.columns)"
                 )
         by_weights = self.buffers.weight_bytes // max(1, step_weights)
-        by_inputs = self.buffers.input_bytes // step_inputs * taps
-        if self.layer.kind is Kind.CONV2D and self.layer.groups > 1:
-            by_inputs = self.layer.reduction_length
+        by_inputs = self.buffers.input_bytes // max(1, step_inputs) * taps
         length = min(by_weights, by_inputs, self.layer.reduction_length)
         return length // taps * taps if length >= taps else length
 
 
 def _cut(count: int, length: int) -> list[Range]:
     return [(start, min(start + length, count)) for start in range(0, count, length)]
+
+
+def _ranges(reduction: int, length: int, taps: int) -> Iterator[Range]:
+    """Cut K into ranges of `length`; those shorter than an input channel's taps stay within it."""
+    block = taps if length < taps else reduction
+    for first in range(0, reduction, block):
+        end = min(first + block, reduction)
+        for start in range(first, end, length):
+            yield start, min(start + length, end)
 
 
 def reach(layer: Layer, start: int, stop: int) -> int:
