@@ -119,7 +119,7 @@ SMALL_DOMAIN = {
 SMALL_MACHINE = {
     "name": "test", "description": "made by the tests", "technology": "28nm", "clock_mhz": 100,
     "number_format": "fp16", "dataflow": "broadcast",
-    "protected": SMALL_DOMAIN, "unprotected": SMALL_DOMAIN,
+    "protected": SMALL_DOMAIN, "unprotected": deepcopy(SMALL_DOMAIN),
     "bus": {"bytes_per_cycle": 8, "quantum_bytes": 64, "length_factor": 1.5},
     "memory": {
         "bytes_per_cycle": 6.4, "latency_cycles": 10, "burst_bytes": 16,
@@ -160,9 +160,7 @@ def machine(**changes: Any) -> Machine:
 def changed(original: Machine, **changes: Any) -> Machine:
     """Return a machine with some fields changed."""
     content = _change(original.config.model_dump(), changes)
-    return Machine(
-        config=MachineConfig.model_validate(content), technology=original.technology
-    )
+    return Machine(config=MachineConfig.model_validate(content), technology=original.technology)
 
 
 def split_of(masks: Masks) -> Split:

@@ -79,6 +79,44 @@ def test_variants_evaluated_together_and_alone_agree(network, noise):
         assert np.array_equal(alone.faulty[0], together.faulty[number])
 
 
+def test_an_interrupted_evaluation_is_resumed(network, tmp_path):
+    variant = Variant(nce.rank(network, None, None, "random").split(1.0), nce.Dropout(0.5))
+    whole = predict_variants(network, images(150), [variant])
+    computed = []
+
+    def interrupt(done, total):
+        computed.append(done)
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_variants(
+            network, images(150), [variant], progress=interrupt, resume_from=tmp_path / "state"
+        )
+    kept = sorted((tmp_path / "state").rglob("*.npz"))
+    assert [path.stem for path in kept] == ["00000000", "00000064"]
+    kept[1].write_bytes(kept[1].read_bytes()[:50])  # as a full disk would leave it
+    resumed = predict_variants(network, images(150), [variant], resume_from=tmp_path / "state")
+    assert np.array_equal(resumed.faulty, whole.faulty)
+    assert np.array_equal(resumed.clean, whole.clean)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_of_another_evaluation_is_not_used(network, tmp_path):
+    ranking = nce.rank(network, None, None, "random")
+    variants = [Variant(ranking.split(f), nce.Dropout(0.5)) for f in (0.5, 1.0)]
+    for variant in variants:
+        with pytest.raises(KeyboardInterrupt):
+            predict_variants(
+                network, images(70), [variant], resume_from=tmp_path, progress=stop_at_once
+            )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def stop_at_once(done, total):
+    raise KeyboardInterrupt
+
+
 def test_realisations_draw_new_faults(network):
     variant = Variant(nce.rank(network, None, None, "random").split(1.0), nce.Dropout(0.5))
     faulty = predict_variants(network, images(120), [variant], realisations=2).faulty[0]

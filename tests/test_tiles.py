@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,9 +75,7 @@ class Case:
         array_config = ArrayConfig.model_validate(array)
         self.plan = plan_waves(layer, "protected", self.mask, array_config, dataflow)
         self.placed = place_neurons(self.plan, self.mask)
-        self.tiles = tile_plan(
-            self.plan, self.mask, Footprint(layer, self.own), self.buffers, SIZE
-        )
+        self.tiles = tile_plan(self.plan, self.mask, Footprint(layer, self.own), self.buffers, SIZE)
 
     def runs(self, keeps):
         """Group consecutive tiles that keep the operands of the first."""
@@ -130,7 +129,7 @@ def test_every_wave_lies_in_one_tile_or_its_ranges_cut_k_without_gap_or_overlap(
     assert set(ranges) == set(map(tuple, np.argwhere(case.plan.neurons)))
     for parts in ranges.values():
         edges = [0, *(stop for _, stop in parts)]
-        assert parts == list(zip(edges, edges[1:], strict=False))
+        assert parts == list(pairwise(edges))
         assert edges[-1] == case.layer.reduction_length
         assert all(start < stop for start, stop in parts)
 
@@ -223,9 +222,7 @@ def dense_case(layer, dataflow="systolic_os", array=None, **buffer):
         layer, "protected", case.mask, ArrayConfig.model_validate(case.array), dataflow
     )
     case.placed = place_neurons(case.plan, case.mask)
-    case.tiles = tile_plan(
-        case.plan, case.mask, Footprint(layer, case.own), case.buffers, SIZE
-    )
+    case.tiles = tile_plan(case.plan, case.mask, Footprint(layer, case.own), case.buffers, SIZE)
     return case
 
 

@@ -79,7 +79,9 @@ def slow_cycles(layer, wave, array, dataflow):
     if dataflow == "systolic_os":
         return (steps + array.rows + array.columns - 2) * REPEATS[array.scheme]
     activations, weights = slow_streams(layer, wave, dataflow)
-    fed = max(ceil(k * activations / array.activation_words), ceil(k * weights / array.weight_words))
+    fed = max(
+        ceil(k * activations / array.activation_words), ceil(k * weights / array.weight_words)
+    )
     return (max(steps, fed) + array.pipeline_cycles) * REPEATS[array.scheme]
 
 
@@ -241,9 +243,7 @@ def test_holes_are_closed_up_where_operands_suffice_and_not_where_they_cost_more
     layer = conv(inputs=(1, 8, 8), channels=4)
     checkers = np.indices(layer.out_shape).sum(axis=0) % 2 == 0
     rich, poor = (
-        plan_waves(
-            layer, "protected", checkers, an_array(activation_words=words), "broadcast"
-        )
+        plan_waves(layer, "protected", checkers, an_array(activation_words=words), "broadcast")
         for words in (64, 4)
     )
     assert rich.window > rich.array.rows
@@ -252,9 +252,7 @@ def test_holes_are_closed_up_where_operands_suffice_and_not_where_they_cost_more
 
 
 def test_a_row_of_more_than_32767_neurons_is_counted_without_overflow():
-    layer = Layer(
-        "conv1", Kind.CONV2D, "input", (1, 1, 40000), (1, 1, 40000), has_neurons=True
-    )
+    layer = Layer("conv1", Kind.CONV2D, "input", (1, 1, 40000), (1, 1, 40000), has_neurons=True)
     array = an_array(rows=2500, columns=1, activation_words=2500, weight_words=1)
     mask = np.ones(layer.out_shape, bool)
     plan = waves._plan_broadcast(layer, "protected", mask.reshape(1, -1), array, 40000)
@@ -264,9 +262,7 @@ def test_a_row_of_more_than_32767_neurons_is_counted_without_overflow():
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 def test_ranges_of_k_add_up_to_the_wave_but_for_rounding(dataflow):
     layer = conv(inputs=(4, 5, 5), channels=4)
-    plan = plan_waves(
-        layer, "protected", np.ones(layer.out_shape, bool), an_array(), dataflow
-    )
+    plan = plan_waves(layer, "protected", np.ones(layer.out_shape, bool), an_array(), dataflow)
     for wave in map(tuple, np.argwhere(plan.neurons)):
         parts = [plan.range_cycles(wave, 9, last) for last in (False, False, False, True)]
         assert sum(parts) == plan.cycles[wave]

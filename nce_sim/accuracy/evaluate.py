@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Difference,
@@ -38,7 +40,7 @@ NOT_FINITE = -1
 """Prediction of an inference whose outputs hold NaN or infinity: it is no class, and wrong."""
 
 Progress = Callable[[int, int], None]
-"""Told (inferences done, inferences in all) after every block."""
+"""Told (images done, images in all) after every block."""
 
 
 @dataclass(frozen=True)
@@ -169,39 +171,41 @@ def predict_variants(
     precision: str = "float32",
     device: str = "cpu",
     progress: Progress | None = None,
+    resume_from: Path | None = None,
 ) -> Predictions:
     """Classify `images` without faults and under every variant.
 
     All variants of a block share its random draws and the fault-free outputs of the first layer.
-    Variants that are alike to the bit are computed once.
+    Variants that are alike to the bit are computed once. With `resume_from`, finished blocks are
+    kept in that folder until all are done, and those that an interrupted run left are used.
     """
     executable = prepare(network, precision, device)
-    first_alike: dict[tuple[str, str], int] = {}
-    of_variant = [
-        first_alike.setdefault(variant.identity, number) for number, variant in enumerate(variants)
-    ]
-    injectors = [
-        Injector(executable, variant.split, variant.fault)
-        for number, variant in enumerate(variants)
-        if of_variant[number] == number
-    ]
-    rows = {number: row for row, number in enumerate(dict.fromkeys(of_variant))}
+    rows: dict[tuple[str, str], int] = {}
+    row_of = [rows.setdefault(variant.identity, len(rows)) for variant in variants]
+    distinct = [variants[row_of.index(row)] for row in range(len(rows))]
+    injectors = [Injector(executable, variant.split, variant.fault) for variant in distinct]
+    checkpoint = None
+    if resume_from is not None:
+        identity = evaluation_identity(
+            network, images, list(rows), seed, realisations, precision, device
+        )
+        checkpoint = Checkpoint(resume_from, *identity)
     count, length = len(images), block_length(network)
     clean = np.empty(count, np.int16)
     faulty = np.empty((len(injectors), realisations, count), np.int16)
-    total = count * (1 + realisations * len(injectors))
-    done = 0
     for block in blocks(count, length):
-        runner = _BlockRunner(executable, images[block], length)
-        clean[block] = runner.predict(None)
-        for realisation in range(realisations):
-            draws = runner.draws(seed, realisation, range(block.start, block.stop))
-            for row, injector in enumerate(injectors):
-                faulty[row, realisation, block] = runner.predict(injector, draws)
-        done += (block.stop - block.start) * (1 + realisations * len(injectors))
+        kept = checkpoint.load(block.start) if checkpoint is not None else None
+        if kept is None:
+            runner = _BlockRunner(executable, images[block], length)
+            kept = runner.predict_all(injectors, seed, realisations, block.start)
+            if checkpoint is not None:
+                checkpoint.save(block.start, kept)
+        clean[block], faulty[:, :, block] = kept
         if progress is not None:
-            progress(done, total)
-    return Predictions(clean, faulty[[rows[number] for number in of_variant]])
+            progress(block.stop, count)
+    if checkpoint is not None:
+        checkpoint.remove()
+    return Predictions(clean, faulty[row_of])
 
 
 class _BlockRunner:
@@ -215,6 +219,18 @@ class _BlockRunner:
         with torch.inference_mode():
             inputs = executable.images(pad_block(images, length))
             self.first_output = forward(executable, inputs, [self.first])
+
+    def predict_all(
+        self, injectors: Sequence[Injector], seed: int, realisations: int, first: int
+    ) -> Block:
+        """Return the block's predictions without faults and under every variant."""
+        faulty = np.empty((len(injectors), realisations, self.count), np.int16)
+        places = range(first, first + self.count)
+        for realisation in range(realisations):
+            draws = self.draws(seed, realisation, places)
+            for row, injector in enumerate(injectors):
+                faulty[row, realisation] = self.predict(injector, draws)
+        return self.predict(None), faulty
 
     def draws(self, seed: int, realisation: int, places: Sequence[int]) -> BlockDraws:
         """Return the draws for the images at `places`, the last repeated like the padding."""

@@ -37,6 +37,8 @@ def run(
 ) -> None:
     """Rank, split, simulate, inject faults and report: the main job.
 
+    After an interruption the same command goes on where it stopped.
+
     Example: nce-sim run --machine nce-28nm --out my-run
     """
     began = time.perf_counter()
@@ -78,7 +80,9 @@ def run(
     )
     messages = Console(stderr=True)
     with stages(messages) as stage:
-        result = run_main_job(network, chosen_machine, ranking_data, test_data, plan, stage)
+        result = run_main_job(
+            network, chosen_machine, ranking_data, test_data, plan, stage, out / ".resume"
+        )
         advance = stage("writing the page", 1)
         write_report(result, out)
         advance(1)

@@ -1,5 +1,7 @@
 """Read a YAML file into its schema; every mistake is named with its line, all at once."""
 
+import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,13 +12,16 @@ from nce_sim.errors import InputError
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses unknown keys, NaN and infinity."""
+    """A frozen record that refuses unknown keys, NaN, infinity, and `yes` for a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 Record = TypeVar("Record", bound=BaseModel)
 Path_ = tuple[str | int, ...]
+
+
+MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class _Reader(yaml.SafeLoader):
@@ -26,11 +31,26 @@ class _Reader(yaml.SafeLoader):
         super().__init__(stream)
         self.duplicates: list[str] = []
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build a value; one that its tag does not allow (2020-13-45) is an error with a line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as reason:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"not a valid value: {reason}", node.start_mark
+            ) from reason
+
 
 def _construct_mapping(reader: _Reader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == MERGE_TAG:
+            continue
         key, line = reader.construct_object(key_node), key_node.start_mark.line + 1
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key must be a word or a number", key_node.start_mark
+            )
         if key in seen:
             reader.duplicates.append(f"line {line}: key '{key}' stands already in line {seen[key]}")
         seen[key] = line
@@ -40,6 +60,11 @@ def _construct_mapping(reader: _Reader, node: yaml.MappingNode) -> dict[Any, Any
 _Reader.add_constructor(
     yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
     _construct_mapping,
+)
+_Reader.add_implicit_resolver(  # YAML 1.2 reads 1e-3 as a number; PyYAML alone wants 1.0e-3
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
 )
 
 
@@ -53,8 +78,8 @@ def load_yaml(path: Path, schema: type[Record]) -> Record:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
         raise InputError(f"cannot read {path}: {reason}") from reason
-    reader = _Reader(text)
     try:
+        reader = _Reader(text)
         root = reader.get_single_node()
         content = reader.construct_document(root) if root is not None else None
     except yaml.YAMLError as reason:
@@ -88,7 +113,7 @@ def _line(node: yaml.Node | None, place: Path_) -> int:
         return 1
     line: int = node.start_mark.line + 1
     if place and isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
+        for key_node, value_node in reversed(node.value):  # own keys come after merged ones
             if key_node.value == str(place[0]):
                 deeper = place[1:]
                 return _line(value_node, deeper) if deeper else key_node.start_mark.line + 1

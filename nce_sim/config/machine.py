@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.config.technology import NumberFormat, Technology, load_technology
+from nce_sim.errors import InputError
 
 ArraySchemeName = Literal["none", "ideal", "tmr", "temporal_tmr"]
 MemorySchemeName = Literal["none", "ideal", "parity", "secded"]
@@ -110,7 +111,8 @@ class Machine(Strict):
 def load_machine(name_or_path: str | Path) -> Machine:
     """Load a bundled machine by name, or any machine by the path of its YAML file.
 
-    Raises InputError for an unknown name and for a file that does not fit the schema.
+    Raises InputError for an unknown name, for a file that does not fit the schema, and for a
+    number format without figures.
     """
     folder = bundled("hw_configs")
     path = Path(name_or_path)
@@ -120,6 +122,11 @@ def load_machine(name_or_path: str | Path) -> Machine:
             raise unknown_name("machine", str(name_or_path), list_machines())
     config = load_yaml(path, MachineConfig)
     technology = load_technology(config.technology, folder / "technology", path.parent)
+    if config.number_format not in technology.mac:
+        raise InputError(
+            f"{path}: number_format {config.number_format} has no figures in technology "
+            f"'{technology.name}', which knows {', '.join(technology.mac)}"
+        )
     return Machine(config=config, technology=technology)
 
 

@@ -81,13 +81,15 @@ class _Tiler:
         self.windows, self.groups = plan.neurons.shape[:2]
         self.neurons = plan.neurons.sum(axis=2)
         self.cycles = plan.cycles.sum(axis=2)
-        touched = mask.reshape(self.layer.channels, -1).any(axis=1)[plan.channel_order]
+        touched = np.any(mask.reshape(self.layer.channels, -1), axis=1)[plan.channel_order]
         self.channels_before = np.concatenate([[0], np.cumsum(touched)])
 
     def tiles(self) -> list[Tile]:
         """Return all tiles in order."""
         reduction = self.layer.reduction_length
-        weights_of_group = max(self._weight_bytes((g, g + 1), reduction) for g in range(self.groups))
+        weights_of_group = max(
+            self._weight_bytes((g, g + 1), reduction) for g in range(self.groups)
+        )
         groups_at_once = (
             self.groups
             if weights_of_group == 0
@@ -261,7 +263,7 @@ class _Tiler:
             )
 
     def _demand_of_range(self, wave: tuple[int, int, int], start: int, stop: int) -> InputDemand:
-        """Count the inputs of a range of a wave's K; of a map, whole windows of its input channels."""
+        """Count the inputs of a range of a wave's K; of a map, all taps of its input channels."""
         if not self.footprint.is_map:
             return self.footprint.of_vector(start, stop)
         window, group, chunk = wave

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +134,11 @@ def run_main_job(
     test_data: Dataset,
     plan: Plan,
     stage: Stage,
+    resume_from: Path | None = None,
 ) -> MainJobResult:
     """Run every stage of the pipeline once for each method and fraction of `plan`.
+
+    With `resume_from`, what an interrupted run of the same plan has evaluated is used.
 
     Raises InputError if the data hold fewer images than the plan asks for.
     """
@@ -152,7 +156,7 @@ def run_main_job(
         for fraction in plan.fractions
     }
     hardware = _simulate_all(network, machine, splits, stage)
-    accuracy = _evaluate_all(network, test, splits, _faults(plan, means), plan, stage)
+    accuracy = _evaluate_all(network, test, splits, _faults(plan, means), plan, stage, resume_from)
     advance = stage("float32 reference", len(test))
     reference = predict_variants(
         network, test.images, [], device=plan.device, progress=lambda done, _: advance(done)
@@ -241,6 +245,7 @@ def _evaluate_all(
     faults: list[FaultModel],
     plan: Plan,
     stage: Stage,
+    resume_from: Path | None,
 ) -> tuple[AccuracyPoint, ...]:
     """Classify the test images under all variants at once, so that they share their faults."""
     cases = [(key, fault) for fault in faults for key in splits]
@@ -253,7 +258,8 @@ def _evaluate_all(
         realisations=plan.realisations,
         precision=plan.precision,
         device=plan.device,
-        progress=lambda done, total: advance(done * len(test) // total),
+        progress=lambda done, _: advance(done),
+        resume_from=resume_from,
     )
     order = np.tile(np.arange(len(test)), plan.realisations)
     return tuple(

@@ -1,0 +1,234 @@
+"""Configuration files: what is wrong is named, all of it, with its line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hardware import SMALL_MACHINE, machine_dict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nce_sim.config.bundle import bundled
+from nce_sim.config.loader import load_yaml
+from nce_sim.config.machine import MachineConfig, list_machines, load_machine
+from nce_sim.config.technology import Figure, Technology
+from nce_sim.errors import InputError
+
+SMALL = bundled("hw_configs") / "nce-small.yaml"
+
+
+def refusal(folder: Path, text: str) -> str:
+    """Return what the loader says of a file."""
+    path = folder / "machine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_machine(path)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def edited(old: str, new: str) -> tuple[str, int]:
+    """Return nce-small with the first `old` replaced, and the line where it stands."""
+    text = SMALL.read_text()
+    before, found, after = text.partition(old)
+    assert found
+    return before + new + after, before.count("\n") + 1
+
+
+@pytest.mark.parametrize("name", ["nce-28nm", "nce-small", "os-32x32"])
+def test_bundled_machines_load(name):
+    machine = load_machine(name)
+    assert machine.config.name == name
+    assert name in list_machines()
+    assert machine.config.number_format in machine.technology.mac
+
+
+def test_a_machine_loads_by_path_with_a_technology_beside_it(tmp_path):
+    table = (bundled("hw_configs") / "technology" / "28nm.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(table.replace("name: 28nm", "name: mine"))
+    (tmp_path / "m.yaml").write_text(edited("technology: 28nm", "technology: mine.yaml")[0])
+    assert load_machine(tmp_path / "m.yaml").technology.name == "mine"
+    assert load_machine(str(tmp_path / "m.yaml")).technology.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: nce-small", "colour: red\nname: nce-small", "colour: unknown key"),
+        ("    rows: 8", "    rows: -8", "protected.array.rows: should be greater than 0 (found -8"),
+        ("    rows: 8", "    rows: 0", "protected.array.rows: should be greater than 0"),
+        ("    rows: 8", "    rows: 8.5", "protected.array.rows: "),
+        ("    rows: 8", "    rows: many", "protected.array.rows: "),
+        ("    rows: 8", "    rows: true", "protected.array.rows: "),
+        ("    rows: 8", "    rows:", "protected.array.rows: "),
+        ("    rows: 8", "    rows: [8]", "protected.array.rows: "),
+        ("clock_mhz: 200", "clock_mhz: .nan", "clock_mhz: should be a finite number (found nan"),
+        ("clock_mhz: 200", "clock_mhz: .inf", "clock_mhz: should be a finite number"),
+        ("clock_mhz: 200", "clock_mhz: yes", "clock_mhz: "),
+        ("clock_mhz: 200", "clock_mhz: 0", "clock_mhz: should be greater than 0"),
+        ("name: nce-small", "name: 7", "name: should be a valid string (found 7)"),
+        ("dataflow: broadcast", "dataflow: magic", "dataflow: should be 'broadcast' or"),
+        ("    scheme: temporal_tmr", "    scheme: secded", "protected.array.scheme: should be"),
+        ("    scheme: secded", "    scheme: tmr", "protected.buffers.scheme: should be"),
+        ("  latency_cycles: 20", "  latency_cycles: -1", "memory.latency_cycles: "),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_named_with_its_line(tmp_path, old, new, said):
+    text, line = edited(old, new)
+    message = refusal(tmp_path, text)
+    assert f"line {line}: {said}" in message
+    assert message.count("\n") == 1
+
+
+def test_a_missing_key_is_named_with_the_block_that_lacks_it(tmp_path):
+    text, line = edited("  quantum_bytes: 1024\n", "")
+    message = refusal(tmp_path, text)
+    assert f"line {line - 1}: bus.quantum_bytes: this key is missing" in message
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    text = edited("clock_mhz: 200", "clock_mhz: fast\ncolour: red")[0]
+    text = text.replace("  burst_bytes: 32\n", "").replace("columns: 4", "columns: -4", 1)
+    message = refusal(tmp_path, text)
+    lines = text.splitlines()
+    for said, shown in [
+        ("clock_mhz: ", "clock_mhz: fast"),
+        ("colour: unknown key", "colour: red"),
+        ("protected.array.columns: ", "    columns: -4"),
+    ]:
+        assert f"line {lines.index(shown) + 1}: {said}" in message
+    assert "memory.burst_bytes: this key is missing" in message
+    assert message.count("\n") == 4
+
+
+def test_repeated_keys_are_all_refused_with_both_lines(tmp_path):
+    text, line = edited("clock_mhz: 200", "clock_mhz: 200\nclock_mhz: 300")
+    text = text.replace("    rows: 8", "    rows: 8\n    rows: 9", 1)
+    rows = text.splitlines().index("    rows: 9") + 1
+    message = refusal(tmp_path, text)
+    assert f"line {line + 1}: key 'clock_mhz' stands already in line {line}" in message
+    assert f"line {rows}: key 'rows' stands already in line {rows - 1}" in message
+
+
+def test_equal_keys_in_different_blocks_are_no_repetition():
+    assert load_machine("nce-28nm").config.protected.array.rows == 16
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# only a comment\n",
+        "- a\n- list\n",
+        "just words\n",
+        "a: [1, 2\n",
+        "a: b: c\n",
+        "a: 1\n---\nb: 2\n",
+        "a: \x07\n",
+        "? [1, 2]\n: a key that is a list\n",
+        "? {a: 1}\n: a key that is a mapping\n",
+        "1: a key that is a number\n",
+        "clock_mhz: 2020-13-45\n",
+        "clock_mhz: !!int many\n",
+        "clock_mhz: !!python/object:os.system x\n",
+        "a: &a [*a]\n",
+        "a: *nowhere\n",
+    ],
+    ids=repr,
+)
+def test_what_is_no_mapping_or_no_yaml_is_refused_with_a_message(tmp_path, text):
+    refusal(tmp_path, text)
+
+
+@given(text=st.text(alphabet="ab:-[]{}&*!?|>'\"%@`#,. \n\t0123\x00\u2028", max_size=30))
+def test_no_text_makes_the_loader_fail_otherwise(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError):
+        load_yaml(path, MachineConfig)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot read"):
+        load_machine(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*nothing\.yaml"):
+        load_machine(tmp_path / "nothing.yaml")
+
+
+def test_merge_keys_and_numbers_with_exponents_are_read_as_their_authors_mean_them(tmp_path):
+    content = yaml.safe_dump({**SMALL_MACHINE, "unprotected": None, "clock_mhz": None})
+    content = content.replace("clock_mhz: null", "clock_mhz: 1e2")
+    content = content.replace("protected:\n", "protected: &domain\n", 1)
+    content = content.replace("unprotected: null", "unprotected:\n  <<: *domain\n  vector_lanes: 9")
+    path = tmp_path / "machine.yaml"
+    path.write_text(content)
+    config = load_machine(path).config
+    assert config.clock_mhz == 100
+    assert config.unprotected.vector_lanes == 9
+    assert config.unprotected.array == config.protected.array
+
+
+def test_an_unknown_machine_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"unknown machine 'nce-3nm'.*nce-28nm, nce-small"):
+        load_machine("nce-3nm")
+
+
+def test_an_unknown_technology_is_refused_with_the_known_ones(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text(edited("technology: 28nm", "technology: 3nm")[0])
+    with pytest.raises(InputError, match=r"unknown technology '3nm'.*28nm"):
+        load_machine(path)
+
+
+def test_a_technology_without_the_machines_number_format_is_refused(tmp_path):
+    table = yaml.safe_load((bundled("hw_configs") / "technology" / "28nm.yaml").read_text())
+    del table["mac"]["fp16"]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(table))
+    path = tmp_path / "machine.yaml"
+    path.write_text(edited("technology: 28nm", "technology: table.yaml")[0])
+    with pytest.raises(InputError, match=r"fp16.*int8"):
+        load_machine(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"), [(1, 2, 3), (4, 2, 3), (2, 3, 1), (-1, -2, 0), (float("nan"), 0, 1)]
+)
+def test_a_figure_outside_its_range_is_refused(value, low, high):
+    with pytest.raises(ValueError, match=r"low|greater|finite"):
+        Figure(value=value, low=low, high=high, source="a test")
+
+
+def test_a_figure_may_lie_at_an_end_of_its_range():
+    assert Figure(value=2, low=2, high=2, source="a test").assumption is False
+
+
+def test_a_figure_without_a_source_is_refused():
+    with pytest.raises(ValueError, match="source"):
+        Figure(value=2, low=2, high=2, source="")
+
+
+def test_a_figure_in_a_file_is_refused_with_the_line_of_its_name(tmp_path):
+    text = (bundled("hw_configs") / "technology" / "28nm.yaml").read_text()
+    shown = "wiring_factor: {value: 1.2, low: 1.1"
+    path = tmp_path / "table.yaml"
+    path.write_text(text.replace(shown, "wiring_factor: {value: 1.2, low: 1.3"))
+    line = text[: text.index(shown)].count("\n") + 1
+    with pytest.raises(InputError, match=f"line {line}: wiring_factor: low <= value <= high"):
+        load_yaml(path, Technology)
+
+
+def test_machines_are_frozen_and_equal_by_content():
+    first, second = (MachineConfig.model_validate(machine_dict()) for _ in range(2))
+    assert first == second
+    with pytest.raises(ValueError, match="frozen"):
+        first.clock_mhz = 1
+
+
+def test_the_ppe_ratio_is_the_share_of_the_lanes():
+    content = machine_dict(protected__array__rows=2, unprotected__array__rows=6)
+    assert MachineConfig.model_validate(content).ppe_ratio == 0.25
