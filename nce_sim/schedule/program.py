@@ -11,7 +11,7 @@ from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import DOMAINS, FOREIGN, UNPROTECTED
 from nce_sim.schedule.footprint import Footprint, padded_macs
-from nce_sim.schedule.tiles import Tile, tile_plan
+from nce_sim.schedule.tiles import Tile, largest_window_bytes, tile_plan
 from nce_sim.schedule.waves import WavePlan, plan_waves
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
@@ -148,7 +148,13 @@ class _Placer:
             if not layer.has_neurons:
                 tiles = _pooling_tiles(layer, domain, mask, footprint, config, self.element_bytes)
             else:
-                plan = plan_waves(layer, domain, mask, config.array, self.machine.dataflow)
+                plan = plan_waves(
+                    layer, domain, mask, config.array, self.machine.dataflow,
+                    lambda window, config=config: (
+                        largest_window_bytes(layer, window, self.element_bytes)
+                        <= config.buffers.input_bytes
+                    ),
+                )  # fmt: skip
                 if plan is not None:
                     tiles = tile_plan(plan, mask, footprint, config.buffers, self.element_bytes)
             domains[domain] = DomainWork(

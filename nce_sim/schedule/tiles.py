@@ -95,7 +95,7 @@ class _Tiler:
             if weights_of_group == 0
             else min(self.groups, self.buffers.weight_bytes // weights_of_group)
         )
-        largest = max(self._input_bound((window, window + 1)) for window in range(self.windows))
+        largest = largest_window_bytes(self.layer, self.plan.window, self.element_bytes)
         widest_output = self.neurons.max(initial=0) * self.element_bytes
         if (
             groups_at_once == 0
@@ -316,6 +316,13 @@ def _ranges(reduction: int, length: int, taps: int) -> Iterator[Range]:
         end = min(first + block, reduction)
         for start in range(first, end, length):
             yield start, min(start + length, end)
+
+
+def largest_window_bytes(layer: Layer, window: int, element_bytes: int) -> int:
+    """Return an upper bound of the bytes that any window of so many positions reads."""
+    starts = range(0, layer.positions, window)
+    most = max(reach(layer, start, min(start + window, layer.positions)) for start in starts)
+    return most * layer.in_shape[0] * element_bytes
 
 
 def reach(layer: Layer, start: int, stop: int) -> int:

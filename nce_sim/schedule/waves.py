@@ -15,6 +15,7 @@ Fully connected layers broadcast the input to all lanes, and each lane streams i
 a global pooling each lane streams its own inputs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,11 +114,17 @@ class Placement:
 
 
 def plan_waves(
-    layer: Layer, domain: str, mask: NDArray[np.bool_], array: ArrayConfig, dataflow: str
+    layer: Layer,
+    domain: str,
+    mask: NDArray[np.bool_],
+    array: ArrayConfig,
+    dataflow: str,
+    fits: Callable[[int], bool] = lambda _: True,
 ) -> WavePlan | None:
     """Plan the waves of the neurons in `mask` (the layer's shape); None if there are none.
 
-    Of windows that take equally many cycles, the narrowest is taken.
+    `fits` tells whether the inputs of any window of so many positions fit the input buffer; wider
+    windows are not considered. Of windows that take equally many cycles, the narrowest is taken.
     """
     rows_of_channels = channel_rows(layer, mask, dataflow)
     if not rows_of_channels.any():
@@ -130,6 +137,7 @@ def plan_waves(
     windows = [array.rows]
     while windows[-1] < min(positions, WIDEST_WINDOW_IN_ROWS * array.rows):
         windows.append(2 * windows[-1])
+    windows = [window for window in windows if fits(window)] or windows[:1]
     plans = [_plan_broadcast(layer, domain, rows_of_channels, array, window) for window in windows]
     return min(plans, key=lambda plan: int(plan.cycles.sum()))
 
