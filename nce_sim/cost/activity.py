@@ -8,6 +8,7 @@ from dataclasses import dataclass
 class DomainActivity:
     """Counts of one domain. MACs and operand reads include the repeats of temporal schemes.
 
+    `input_read_bytes` are read by the lanes and, for the windows of pooling, by the vector unit.
     `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
     `padded_macs` of these multiply padding. `output_bytes` leave the lanes; `resident_read_bytes`
     and `resident_written_bytes` move through the domain's resident buffer, crossings to the other

@@ -67,13 +67,18 @@ def _domain_activity(program: Program, domain: str) -> DomainActivity:
         if share.foreign_inputs == RESIDENT
         for tile in share.tiles
     )
+    vector_elements = sum(
+        int(np.count_nonzero(share.mask)) * layer.window
+        for layer, share in shares
+        if share.plan is None and not layer.has_neurons
+    )
     return DomainActivity(
         neurons=neurons,
         useful_macs=useful,
         padded_macs=sum(share.padded_macs for _, share in shares),
         lane_macs=useful * scheme.work_factor,
         votes=neurons if scheme.votes else 0,
-        input_read_bytes=size * sum(plan.activation_reads for plan in plans),
+        input_read_bytes=size * (vector_elements + sum(plan.activation_reads for plan in plans)),
         weight_read_bytes=size * sum(plan.weight_reads for plan in plans),
         input_written_bytes=sum(tile.input_bytes for tile in tiles),
         weight_written_bytes=sum(tile.weight_bytes for tile in tiles),
@@ -85,11 +90,7 @@ def _domain_activity(program: Program, domain: str) -> DomainActivity:
             if share.outputs == RESIDENT
             for tile in share.tiles
         ),
-        vector_elements=sum(
-            int(np.count_nonzero(share.mask)) * layer.window
-            for layer, share in shares
-            if share.plan is None and not layer.has_neurons
-        ),
+        vector_elements=vector_elements,
         waves=sum(plan.waves for plan in plans),
         idle_lane_cycles=sum(plan.idle_lane_cycles for plan in plans),
     )

@@ -81,6 +81,9 @@ def build_program(
     expected = {layer.name: layer.out_shape for layer in layers if layer.has_neurons}
     if expected != {name: mask.shape for name, mask in unprotected.items()}:
         raise InputError("the split was made for another network")
+    for name, mask in unprotected.items():
+        if mask.dtype != np.bool_:
+            raise InputError(f"layer {name}: a split is an array of bool, not of {mask.dtype}")
     return Program(machine, tuple(_Placer(layers, machine).place(unprotected)))
 
 

@@ -1,0 +1,299 @@
+"""Area and energy: sums of parts, protection's price, units, ranges."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hardware import Chain, changed, conv, examples, machine, max_pool, split_of, technology
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nce_sim.config.machine import load_machine
+from nce_sim.config.technology import Figure
+from nce_sim.cost.activity import Activity, DomainActivity
+from nce_sim.cost.area import area
+from nce_sim.cost.energy import energy
+from nce_sim.cost.sram import KIB, sram_cost
+from nce_sim.machine.engine import simulate
+from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+
+BUNDLED = ["nce-28nm", "nce-small", "os-32x32"]
+NAMES = [field.name for field in fields(DomainActivity)]
+FREE = ("neurons", "useful_macs", "padded_macs", "waves", "idle_lane_cycles")
+"""Counts that describe a run; what they cost is in other counts."""
+
+IDLE = DomainActivity(**dict.fromkeys(NAMES, 0))
+NOTHING = Activity(
+    domains={"protected": IDLE, "unprotected": IDLE},
+    **{field.name: 0 for field in fields(Activity) if field.name != "domains"},
+)
+
+
+def counted(domain: str, **counts: int) -> Activity:
+    """Return an inference in which one domain did nothing but this."""
+    return replace(NOTHING, domains={**NOTHING.domains, domain: replace(IDLE, **counts)})
+
+
+def cost(hardware, activity: Activity) -> dict[str, float]:
+    return dict(energy(hardware, activity, area(hardware)).by_component_pj)
+
+
+@st.composite
+def activities(draw):
+    def some(record):
+        names = [field.name for field in fields(record) if field.name != "domains"]
+        return {name: draw(st.integers(0, 10**6)) for name in names}
+
+    domains = {d: DomainActivity(**some(DomainActivity)) for d in ("protected", "unprotected")}
+    return Activity(domains=domains, **some(Activity))
+
+
+@given(activities(), st.sampled_from(BUNDLED))
+@examples(60)
+def test_energy_is_the_sum_of_its_parts_within_its_range(activity, name):
+    hardware = load_machine(name)
+    found = energy(hardware, activity, area(hardware))
+    assert found.total_pj == pytest.approx(sum(found.by_component_pj.values()))
+    assert found.low_pj <= found.total_pj <= found.high_pj
+    assert min(found.by_component_pj.values()) >= 0
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_area_is_the_sum_of_its_parts_within_its_range(name):
+    found = area(load_machine(name))
+    assert found.total_mm2 == pytest.approx(sum(found.by_component_mm2.values()))
+    assert found.low_mm2 < found.total_mm2 < found.high_mm2
+    assert found.logic_mm2 < found.total_mm2
+    assert found.side_mm**2 == pytest.approx(found.total_mm2)
+
+
+@given(activities(), st.sampled_from(BUNDLED))
+@examples(40)
+def test_twice_the_counts_cost_twice_the_energy_component_by_component(activity, name):
+    def doubled(record):
+        names = [field.name for field in fields(record) if field.name != "domains"]
+        return {name: 2 * getattr(record, name) for name in names}
+
+    domains = {d: DomainActivity(**doubled(part)) for d, part in activity.domains.items()}
+    twice = Activity(domains=domains, **doubled(activity))
+    once_pj = cost(load_machine(name), activity)
+    assert cost(load_machine(name), twice) == pytest.approx({k: 2 * v for k, v in once_pj.items()})
+
+
+def test_an_inference_that_does_nothing_costs_nothing():
+    assert set(cost(machine(), NOTHING).values()) == {0.0}
+
+
+@pytest.mark.parametrize("count", [name for name in NAMES if name not in FREE])
+def test_every_count_of_a_domain_has_its_price_in_this_domain_only(count):
+    hardware = changed(machine(), protected__array__scheme="tmr")
+    found = cost(hardware, counted("protected", **{count: 1000}))
+    paid = {name for name, pj in found.items() if pj > 0}
+    assert len(paid) == 1
+    assert paid.pop().startswith("protected ")
+
+
+def test_a_mac_costs_its_multiplier_and_its_registers():
+    figures = technology()
+    found = cost(machine(), counted("unprotected", lane_macs=10))
+    # fp16: two operand halves and a 32-bit accumulator that is read and written
+    expected = figures.mac["fp16"].energy_pj.value + 3 * figures.register_32bit_access_pj.value
+    assert found["unprotected lanes"] == pytest.approx(10 * expected)
+
+
+def test_a_byte_on_the_bus_costs_its_way_over_a_length_that_grows_with_the_side():
+    hardware, figures = machine(), technology()
+    found = cost(hardware, replace(NOTHING, bus_bytes=1000))
+    length = 1.5 * area(hardware).total_mm2 ** 0.5
+    assert found["bus"] == pytest.approx(1000 * length * figures.bus_pj_per_byte_mm.value)
+    assert sum(found.values()) == found["bus"]
+
+
+def test_leakage_is_milliwatts_times_microseconds():
+    """All parts but the logic leak nothing; 1 mW over 1 us is 1000 pJ."""
+    leaking = Figure(value=1, low=1, high=1, source="a test")
+    rows = [row.model_copy(update={"leakage_mw": 1e-30}) for row in technology().sram.rows]
+    table = technology().model_copy(
+        update={
+            "logic_leakage_mw_per_mm2": leaking,
+            "controller_cycle_pj": leaking.model_copy(update={"value": 0.0}),
+            "sram": technology().sram.model_copy(update={"rows": rows}),
+        }
+    )
+    hardware = machine().model_copy(update={"technology": table})
+    clock_mhz = hardware.config.clock_mhz
+    found = cost(hardware, replace(NOTHING, latency_cycles=int(7 * clock_mhz)))
+    assert found["leakage"] == pytest.approx(area(hardware).logic_mm2 * 7 * 1000)
+
+
+def test_sram_leaks_with_its_banks_halves_and_check_bits():
+    silent = Figure(value=0, low=0, high=0, source="a test")
+    table = technology().model_copy(update={"logic_leakage_mw_per_mm2": silent})
+    found = {}
+    for scheme in ("none", "secded"):
+        hardware = changed(machine(), protected__buffers__scheme=scheme)
+        hardware = hardware.model_copy(update={"technology": table})
+        found[scheme] = cost(hardware, replace(NOTHING, latency_cycles=100))["leakage"]
+    bank = sram_cost(table.sram, 1).leakage_mw  # all buffers are one bank of the least size
+    assert found["none"] == pytest.approx(14 * bank * 1000)
+    assert found["secded"] == pytest.approx((7 + 7 * 72 / 64) * bank * 1000)
+
+
+def lanes_mm2(scheme: str, **changes) -> float:
+    hardware = changed(machine(), protected__array__scheme=scheme, **changes)
+    return area(hardware).by_component_mm2["protected lanes"]
+
+
+def test_tmr_lanes_take_three_times_the_area_and_a_voter():
+    figures = technology()
+    voters = 16 * figures.voter_32bit_area_um2.value * 1e-6 * figures.wiring_factor.value
+    assert lanes_mm2("tmr") == pytest.approx(3 * lanes_mm2("none") + voters)
+
+
+def test_temporal_tmr_adds_registers_and_a_voter_but_no_multiplier():
+    figures = technology()
+    added = figures.voter_32bit_area_um2.value + 2 * figures.register_32bit_area_um2.value
+    expected = lanes_mm2("none") + 16 * added * 1e-6 * figures.wiring_factor.value
+    assert lanes_mm2("temporal_tmr") == pytest.approx(expected)
+
+
+def test_tmr_and_temporal_tmr_spend_about_three_times_the_lanes_energy():
+    layers = (conv(inputs=(2, 5, 5), channels=4),)
+    split = split_of({"conv1": mask_of(layers[0])})
+    found = {
+        scheme: simulate(
+            Chain(layers), changed(machine(), protected__array__scheme=scheme), split
+        ).energy.by_component_pj["protected lanes"]
+        for scheme in ("none", "ideal", "tmr", "temporal_tmr")
+    }
+    neurons = layers[0].neurons - int(mask_of(layers[0]).sum())
+    votes = neurons * technology().voter_32bit_pj.value
+    assert found["ideal"] == found["none"]
+    assert found["tmr"] == pytest.approx(3 * found["none"] + votes)
+    assert found["temporal_tmr"] == pytest.approx(found["tmr"])
+
+
+def mask_of(layer):
+    return (np.arange(layer.outputs) % 3 == 0).reshape(layer.out_shape)
+
+
+def test_ideal_protection_costs_no_more_than_none():
+    layers = (
+        conv(inputs=(2, 6, 6), channels=4),
+        max_pool("pool1", "conv1", (4, 6, 6)),
+    )
+    split = split_of({"conv1": mask_of(layers[0])})
+    runs = [
+        simulate(
+            Chain(layers),
+            changed(
+                machine(), protected__array__scheme=scheme, protected__buffers__scheme=scheme,
+                memory__protected_scheme=scheme,
+            ),
+            split,
+        )
+        for scheme in ("none", "ideal")
+    ]  # fmt: skip
+    assert runs[0].latency_cycles == runs[1].latency_cycles
+    assert runs[0].energy == runs[1].energy
+    assert runs[0].area == runs[1].area
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bits"), [("none", 0), ("ideal", 0), ("parity", 1), ("secded", 8)]
+)
+def test_memory_schemes_store_their_check_bits(scheme, bits):
+    assert MEMORY_SCHEMES[scheme].check_bits(64) == bits
+    assert MEMORY_SCHEMES[scheme].storage_factor() == (64 + bits) / 64
+
+
+@pytest.mark.parametrize(("data", "check"), [(8, 5), (16, 6), (32, 7), (64, 8), (128, 9)])
+def test_secded_needs_the_check_bits_of_hsiaos_table(data, check):
+    assert MEMORY_SCHEMES["secded"].check_bits(data) == check
+
+
+@pytest.mark.parametrize(
+    ("scheme", "copies", "repeats"),
+    [("none", 1, 1), ("ideal", 1, 1), ("tmr", 3, 1), ("temporal_tmr", 1, 3)],
+)
+def test_array_schemes_multiply_lanes_or_time(scheme, copies, repeats):
+    found = ARRAY_SCHEMES[scheme]
+    assert (found.copies, found.repeats) == (copies, repeats)
+    assert found.work_factor == copies * repeats
+    assert found.votes == (copies * repeats > 1)
+
+
+@pytest.mark.parametrize(("scheme", "factor"), [("parity", 65 / 64), ("secded", 72 / 64)])
+def test_buffers_grow_by_their_check_bits_and_codecs(scheme, factor):
+    plain, protected = (
+        area(changed(machine(), protected__buffers__scheme=name)).by_component_mm2
+        for name in ("none", scheme)
+    )
+    codec = getattr(technology(), scheme).area_um2.value * 1e-6 * technology().wiring_factor.value
+    expected = plain["protected buffers"] * factor + 7 * codec
+    assert protected["protected buffers"] == pytest.approx(expected)
+    assert protected["unprotected buffers"] == plain["unprotected buffers"]
+
+
+def test_a_protected_buffer_pays_for_wider_words_and_its_codec():
+    plain, protected = (
+        cost(
+            changed(machine(), protected__buffers__scheme=name),
+            counted("protected", input_read_bytes=800),
+        )["protected buffers"]
+        for name in ("none", "secded")
+    )
+    decoding = 100 * technology().secded.decode_pj.value
+    assert protected == pytest.approx(plain * 72 / 64 + decoding)
+
+
+def test_the_codec_of_the_external_memory_works_on_words_of_its_region():
+    activity = replace(NOTHING, memory_words_read=10, memory_words_written=3)
+    figures = technology().secded
+    found = cost(machine(), activity)["external memory"]
+    assert found == pytest.approx(10 * figures.decode_pj.value + 3 * figures.encode_pj.value)
+    plain = changed(machine(), memory__protected_scheme="none")
+    assert cost(plain, activity)["external memory"] == 0
+
+
+FIGURES = ("read_pj_per_byte", "write_pj_per_byte", "leakage_mw", "area_mm2")
+
+
+def test_an_empty_buffer_costs_nothing():
+    empty = sram_cost(technology().sram, 0)
+    assert [getattr(empty, name) for name in FIGURES] == [0, 0, 0, 0]
+
+
+@given(st.integers(1, 64 * KIB), st.integers(1, 64 * KIB))
+@examples(60)
+def test_a_larger_bank_never_costs_less(one, other):
+    small, large = (sram_cost(technology().sram, size) for size in sorted((one, other)))
+    for name in FIGURES:
+        assert getattr(small, name) <= getattr(large, name) * (1 + 1e-12)
+
+
+@given(st.integers(1, 20))
+@examples(20)
+def test_equal_banks_add_area_and_leakage_and_leave_the_energy_of_a_read(banks):
+    one, many = (sram_cost(technology().sram, 64 * KIB * count) for count in (1, banks))
+    assert many.area_mm2 == pytest.approx(banks * one.area_mm2)
+    assert many.leakage_mw == pytest.approx(banks * one.leakage_mw)
+    assert many.read_pj_per_byte == pytest.approx(one.read_pj_per_byte)
+
+
+def test_the_fit_stays_near_the_rows_of_the_table():
+    for row in technology().sram.rows:
+        found = sram_cost(technology().sram, int(row.capacity_kib * KIB))
+        assert found.read_pj_per_byte * 8 == pytest.approx(row.read_pj, rel=0.25)
+        assert found.write_pj_per_byte * 8 == pytest.approx(row.write_pj, rel=0.25)
+        assert found.leakage_mw == pytest.approx(row.leakage_mw, rel=0.25)
+        assert found.area_mm2 == pytest.approx(row.area_mm2, rel=0.25)
+
+
+def test_more_lanes_and_larger_buffers_take_more_area():
+    for changes in [
+        {"protected__array__rows": 8}, {"unprotected__array__columns": 8},
+        {"protected__vector_lanes": 8}, {"unprotected__buffers__resident_bytes": 100_000},
+        {"protected__array__macs_per_cycle": 2},
+    ]:  # fmt: skip
+        assert area(changed(machine(), **changes)).total_mm2 > area(machine()).total_mm2

@@ -1,0 +1,170 @@
+"""The main job on a small network, and what the report makes of it."""
+
+import csv
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from small_networks import all_convolutional, images, labels
+
+import nce_sim as nce
+from nce_sim.report.page import write_report
+from nce_sim.report.tables import accuracy_rows, hardware_rows, layer_rows
+from nce_sim.report.terminal import print_result
+from nce_sim.study.main_job import Plan, run_main_job
+from nce_sim.workload.datasets import Dataset
+
+PLAN = Plan(
+    fractions=(0.0, 0.4, 1.0),
+    dropout_probabilities=(0.5,),
+    noise_sigmas=(1.0,),
+    ranking_images=70,
+    test_images=80,
+    realisations=1,
+    seed=0,
+    ranking_precision="float32",
+    precision="float32",
+)
+
+
+def quiet(name, steps):
+    return lambda done: None
+
+
+@pytest.fixture(scope="module")
+def result():
+    network = nce.Workload.from_module(
+        all_convolutional(), torch.zeros(1, 2, 12, 12), "tiny <network>"
+    )
+    train = Dataset("made up", "train", images(70, seed=8), labels(70))
+    test = Dataset("made up", "test", images(80), labels(80))
+    return run_main_job(network, nce.load_machine("nce-small"), train, test, PLAN, quiet)
+
+
+@pytest.fixture(scope="module")
+def folder(result, tmp_path_factory):
+    written = tmp_path_factory.mktemp("report") / "out"
+    write_report(result, written)
+    return written
+
+
+def test_every_method_and_fraction_has_a_row(result):
+    rows = accuracy_rows(result)
+    assert len(rows) == 3 * 3 * 2
+    assert {(row["method"], row["asked_fraction"]) for row in rows} == {
+        (method, fraction) for method in PLAN.methods for fraction in PLAN.fractions
+    }
+    assert len(hardware_rows(result)) == 9
+    assert [row["layer"] for row in layer_rows(result)] == [
+        layer.name for layer in result.network.neuron_layers
+    ]
+
+
+def test_tables_hold_what_the_stages_found(result):
+    for row in accuracy_rows(result):
+        fault = next(f for f in result.faults if f.name == row["fault"])
+        found = result.accuracy_of(row["method"], row["asked_fraction"], fault)
+        assert (row["accuracy"], row["low"], row["high"]) == (found.accuracy, *found.interval)
+    for row in hardware_rows(result):
+        run = result.hardware_of(row["method"], row["asked_fraction"])
+        assert row["latency_cycles"] == run.latency_cycles
+        assert row["energy_uj"] == pytest.approx(run.energy.total_pj / 1e6)
+        assert row["area_mm2"] == pytest.approx(run.area.total_mm2)
+
+
+def test_energy_components_of_a_row_sum_to_its_total(result):
+    for row in hardware_rows(result):
+        run = result.hardware_of(row["method"], row["asked_fraction"])
+        assert sum(run.energy.by_component_pj.values()) == run.energy.total_pj
+
+
+def test_csv_reads_back(folder, result):
+    rows = list(csv.DictReader(io.StringIO((folder / "accuracy.csv").read_text())))
+    assert len(rows) == len(accuracy_rows(result))
+    assert float(rows[0]["accuracy"]) == pytest.approx(accuracy_rows(result)[0]["accuracy"])
+
+
+def test_json_is_strict_and_complete(folder, result):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
+    assert content["plan"]["seed"] == 0
+    assert len(json.dumps(content["machine"])) > 100
+
+
+def test_page_is_self_contained_escaped_and_shows_every_figure(folder):
+    page = (folder / "index.html").read_text()
+    assert "tiny &lt;network&gt;" in page
+    assert "tiny <network>" not in page
+    figures = list((folder / "figures").glob("*.svg"))
+    assert len(figures) >= 7
+    assert page.count("<svg") >= len(figures)
+    assert not re.search(r"""(src|href)=["']https?:""", page)
+
+
+def test_writing_again_gives_the_same_bytes(result, folder, tmp_path):
+    write_report(result, tmp_path / "again")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            same = (tmp_path / "again" / path.relative_to(folder)).read_bytes()
+            assert path.read_bytes() == same, path.name
+
+
+def test_report_replaces_its_own_files_only(result, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    write_report(result, tmp_path)
+    write_report(result, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_terminal_shows_every_split_within_its_width(result):
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_result(result, console)
+    text = console.export_text()
+    assert all(len(line) <= 100 for line in text.splitlines())
+    for fraction in ("0.0 %", "40.0 %", "100.0 %"):
+        assert fraction in text
+
+
+def test_too_many_images_are_refused(result):
+    data = Dataset("made up", "test", images(80), labels(80))
+    with pytest.raises(nce.InputError, match="made up/test holds 80"):
+        run_main_job(
+            result.network, result.machine, data, data, replace(PLAN, test_images=81), quiet
+        )
+
+
+def test_main_job_counts_its_inferences(result):
+    assert PLAN.inferences == (3 * 2 + 2 + 1) * 80
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    import subprocess
+
+    code = (
+        "import sys, nce_sim; print([m for m in ('torch', 'numpy', 'simpy') if m in sys.modules])"
+    )
+    root = Path(nce_sim_root())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def nce_sim_root():
+    return Path(nce.__file__).parent.parent
+
+
+def test_methods_differ_between_the_ends(result):
+    splits = {m: result.rankings[m].split(0.4).identity for m in PLAN.methods}
+    assert len(set(splits.values())) == 3
+    assert np.isfinite(list(result.mean_activation.values())).all()
