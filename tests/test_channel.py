@@ -104,16 +104,17 @@ def test_a_slow_transfer_holds_the_channel_for_its_own_quanta_only():
 def test_what_a_completion_sets_off_in_its_cycle_takes_part_in_the_next_grant():
     bench = Bench(1, quantum=4, ports=("a", "b"))
 
-    def chain():
-        yield bench.channel.request("b", "b", 4)
-        yield bench.env.timeout(0)  # some steps of bookkeeping within the cycle
-        yield bench.channel.request("b", "b again", 4)
-        bench.log.append(("b again", bench.env.now))
+    def set_off_by(done, steps, port):
+        yield done
+        for _ in range(steps):  # of bookkeeping within the cycle
+            yield bench.env.timeout(0)
+        yield bench.channel.request(port, f"{port} again", 4)
+        bench.log.append((f"{port} again", bench.env.now))
 
-    bench.send("a", 4)
-    bench.env.process(chain())
-    bench.send("a", 4, at=8, name="a again")
-    assert bench.run() == [("a", 4), ("a again", 12), ("b again", 16)]
+    done = bench.channel.request("b", "b", 4)
+    bench.env.process(set_off_by(done, 0, "b"))
+    bench.env.process(set_off_by(done, 5, "a"))
+    assert bench.run() == [("a again", 8), ("b again", 12)]  # it is a's turn
 
 
 def test_the_end_of_a_cycle_comes_after_events_that_are_set_off_within_it():

@@ -238,7 +238,8 @@ def test_no_more_than_two_tiles_operands_are_held_at_once(run):
         leaving = [n for n, tile in enumerate(share.tiles) if tile.output_bytes]
         stores = spans(run, f"{domain} store", "store")
         for first, third in zip(leaving, leaving[2:], strict=False):
-            assert computed[name, third].start_cycle >= stores[name, first].end_cycle
+            if (name, first) in stores:  # one of no cycles leaves no span
+                assert computed[name, third].start_cycle >= stores[name, first].end_cycle
 
 
 @property_of_runs(60)

@@ -243,6 +243,20 @@ def test_many_weights_and_few_windows_read_inputs_again_rather_than_weights():
     assert [tile.keeps_weights for tile in case.tiles[:3]] == [False, True, False]
 
 
+def test_inputs_of_another_group_are_not_taken_for_kept_where_a_tile_between_is_empty():
+    layer = conv(inputs=(8, 2, 4), channels=8, kernel=(1, 1), padding=(0, 0))
+    mask = np.zeros((8, 8), bool)
+    mask[:4, [0, 4]] = True  # the first group reads position 0 of one window, 4 of the next
+    mask[4:, [5, 6]] = True  # the second group reads others, of the second window alone
+    mask = mask.reshape(layer.out_shape)
+    plan = plan_waves(
+        layer, "protected", mask, ArrayConfig.model_validate(SMALL_ARRAY), "systolic_os"
+    )
+    limits = BufferConfig.model_validate({**SMALL_BUFFERS, "input_bytes": 64, "weight_bytes": 64})
+    tiles = tile_plan(plan, mask, Footprint(layer, np.ones(layer.in_shape, bool)), limits, SIZE)
+    assert sum(tile.own_input_bytes for tile in tiles) == 4 * 8 * SIZE
+
+
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(2, 8), st.integers(2, 8))
 @examples(60)
 def test_the_loop_order_is_the_one_that_moves_less(channels, inputs, height, width):

@@ -217,11 +217,12 @@ def sum_images(values: Tensor, counted: Tensor) -> NDArray[np.float64]:
 
     A product with a vector reads channels-last maps in order; a plain sum does not.
     """
+    counted = counted.to(values.dtype)
     if values.dim() < 4:
-        return (counted @ values).cpu().numpy().astype(np.float64)
+        return (counted @ values).cpu().double().numpy()
     by_position = values.permute(0, 2, 3, 1)
     total = counted @ by_position.reshape(len(values), -1)
-    return total.reshape(by_position.shape[1:]).permute(2, 0, 1).cpu().numpy().astype(np.float64)
+    return total.reshape(by_position.shape[1:]).permute(2, 0, 1).cpu().double().numpy()
 
 
 def _stability(

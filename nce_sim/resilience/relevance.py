@@ -21,6 +21,9 @@ from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
 
+SMALLEST_DENOMINATOR = 1e-30
+
+
 @dataclass(frozen=True)
 class SignedWeights:
     """The positive part of a layer's weights, and the negative one where it is needed."""
@@ -49,13 +52,15 @@ class RelevancePropagation:
         }
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return each neuron layer's relevance, images x the layer's shape, float32.
+        """Return each neuron layer's relevance, images x the layer's shape.
+
+        The type is float32, or bfloat16 in mixed precision.
 
         `images` is a block in the layout of `Executable.images`, `labels` holds class indices.
         """
         with torch.no_grad():
             outputs = all_outputs(self.clean, images)
-        relevance = functional.one_hot(labels, self.network.output.outputs).float()
+        relevance = functional.one_hot(labels, self.network.output.outputs).to(self.dtype)
         relevance = relevance.reshape(outputs[self.network.output.name].shape)
         found: dict[str, Tensor] = {}
         for layer in reversed(self.network.layers):
@@ -68,6 +73,7 @@ class RelevancePropagation:
 
     def _step_back(self, layer: Layer, inputs: Tensor, relevance: Tensor) -> Tensor:
         """Return the relevance of a layer's inputs from that of its outputs."""
+        inputs = inputs.to(self.dtype)
         match layer.kind:
             case Kind.FLATTEN:
                 return relevance.reshape(inputs.shape)
@@ -79,7 +85,6 @@ class RelevancePropagation:
                 )
             case Kind.CONV2D | Kind.LINEAR:
                 weights = self.weights[layer.name]
-                inputs = inputs.to(self.dtype)
                 return share(
                     inputs if weights.negative is None else inputs.clamp_min(0),
                     None if weights.negative is None else inputs.clamp_max(0),
@@ -102,18 +107,20 @@ def share(
     """Share `relevance` among the inputs in proportion to their positive contributions.
 
     `linear_map(y, sign)` applies the weights of that sign. `negative` is None where inputs are
-    never negative. Returns float32 relevance in the shape of the inputs.
+    never negative. Returns relevance in the shape and type of the inputs.
     """
     parts = [(positive, 1)] if negative is None else [(positive, 1), (negative, -1)]
     inputs = [part.detach().requires_grad_() for part, _ in parts]
     with torch.enable_grad():
         maps = [linear_map(y, sign) for y, (_, sign) in zip(inputs, parts, strict=True)]
         total = sum(maps[1:], maps[0])
+    # Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by: any
+    # finite stand-in loses that relevance exactly, and costs less than choosing element by element.
     with torch.no_grad():
-        scale = torch.where(total > 0, relevance.to(total.dtype) / total, 0)
+        scale = relevance / total.clamp_min(SMALLEST_DENOMINATOR)
     gradients = torch.autograd.grad(total, inputs, scale)
     with torch.no_grad():
-        shares = [y.float() * gradient for y, gradient in zip(inputs, gradients, strict=True)]
+        shares = [y * gradient for y, gradient in zip(inputs, gradients, strict=True)]
         return sum(shares[1:], shares[0])
 
 
