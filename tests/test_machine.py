@@ -453,3 +453,21 @@ def test_vector_units_read_their_windows_from_the_input_buffer():
         for part in (layers, layers[:1])
     )
     assert with_pool.input_read_bytes - without.input_read_bytes == 2 * 32
+
+
+def test_windows_are_narrowed_to_keep_k_whole_but_not_where_the_weights_split_it_anyway():
+    layers = (conv(inputs=(2, 8, 8), channels=8),)
+    masks = {"conv1": np.indices((8, 8, 8)).sum(axis=0) % 2 == 0}
+    small = {"input_bytes": 90, "weight_bytes": 1000}
+    windows = {}
+    for name, changes in {
+        "free": {"input_bytes": 9999},
+        "whole": {},
+        "split": {"weight_bytes": 40},
+    }.items():
+        buffers = {f"protected__buffers__{k}": v for k, v in {**small, **changes}.items()}
+        config = machine(protected__array__activation_words=64, **buffers).config
+        share = build_program(layers, config, masks).layers[0].domains["protected"]
+        windows[name] = share.plan.window
+        assert any(tile.chunk is not None for tile in share.tiles) == (name == "split")
+    assert windows["whole"] < windows["free"] == windows["split"]

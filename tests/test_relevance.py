@@ -223,3 +223,16 @@ def test_memory_does_not_grow_with_the_images():
     steps = []
     nce.rank(network, images(200), labels(200), progress=lambda done, total: steps.append(done))
     assert steps == [64, 128, 192, 200]
+
+
+def test_identities_hold_for_the_bundled_network():
+    network = nce.load_model("allcnn-fashion")
+    data = nce.load_data("fashion-mnist", "ranking")
+    places = torch.arange(0, 5000, 79)
+    ranking = nce.rank(network, data.images[places], data.labels[places])
+    for name, resilience in ranking.resilience.items():
+        kept = 1 - ranking.lost_relevance[name]
+        assert ranking.relevance[name].sum() == pytest.approx(kept, abs=1e-9)
+        harmonic = resilience.size / np.sum(1 / resilience)
+        assert harmonic == pytest.approx(resilience.size / kept, rel=1e-6)
+        assert 0 <= ranking.lost_relevance[name] + 1e-5

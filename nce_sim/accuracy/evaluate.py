@@ -29,6 +29,7 @@ from nce_sim.workload.execute import (
     Executable,
     block_length,
     blocks,
+    check_device,
     forward,
     has_fast_bfloat16,
     pad_block,
@@ -96,7 +97,7 @@ class AccuracyResult:
 
     def __str__(self) -> str:
         return (
-            f"accuracy {self.correct} ({self.correct.confidence:.0%} interval, "
+            f"accuracy {self.correct} ({100 * self.correct.confidence:.4g}% interval, "
             f"{self.correct.trials:,} inferences, fault-free {self.fault_free.value:.2%})"
         )
 
@@ -131,8 +132,13 @@ def evaluate(
     `images` is float32 N x the network's input shape, `labels` int64 N.
     Raises InputError for input that does not fit.
     """
+    if not isinstance(faults, FaultModel):
+        raise InputError(f"faults must be Dropout(...) or GaussianNoise(...), not {faults!r}")
     variant = Variant(split, faults)
     _check(network, images, labels, precision)
+    check_device(device)
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be above 0 and below 1, not {confidence}")
     if realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")
     if half_width is None:

@@ -40,9 +40,11 @@ def rank_neurons(
     from nce_sim.workload.execute import check_device
     from nce_sim.workload.models import load_model
 
-    check_writable(out.parent)
     check_device(device)
     network = load_model(model)
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name a file for the ranking")
+    check_writable(out.parent)
     ranking = _make_ranking(model, network, method, images, precision, device, seed)
     ranking.save(out)
     origin = asdict(ranking.origin)

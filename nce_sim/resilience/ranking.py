@@ -21,7 +21,7 @@ from nce_sim.resilience.baselines import SCORES, GradientScores
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.split import Split, make_split
 from nce_sim.seeding import generator
-from nce_sim.workload.execute import block_length, blocks, pad_block, prepare
+from nce_sim.workload.execute import block_length, blocks, check_device, pad_block, prepare
 from nce_sim.workload.graph import Workload
 
 METHODS = ("lrp", *SCORES, "random")
@@ -105,7 +105,9 @@ class Ranking:
                 relevance = {name: archive[name] for name in archive.files if name != "origin"}
             lost = description.pop("lost")
             ranking = Ranking(Origin(**description), relevance, lost)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as reason:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile,
+        ) as reason:  # fmt: skip
             raise InputError(f"{path} cannot be read as a ranking: {reason}") from reason
         if network is not None and ranking.origin.network_identity != network.identity:
             raise InputError(
@@ -150,13 +152,14 @@ def rank(
         raise InputError(f"ranking by '{method}' needs images and labels; only 'random' does not")
     network.check_images(images)
     network.check_labels(images, labels)
+    known = ("float32", "mixed") if method == "lrp" else ("float32",)
+    if precision not in known:
+        raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
+    check_device(device)
     scores: BlockScores
     if method == "lrp":
-        if precision not in ("float32", "mixed"):
-            raise InputError(f"precision '{precision}': LRP knows float32 and mixed")
         scores = RelevancePropagation(network, precision, device)
     else:
-        precision = "float32"
         scores = GradientScores(prepare(network, "float32", device), SCORES[method])
     halves = _sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,10 +154,7 @@ class _Placer:
             else:
                 plan = plan_waves(
                     layer, domain, mask, config.array, self.machine.dataflow,
-                    lambda window, config=config: (
-                        largest_window_bytes(layer, window, self.element_bytes)
-                        <= config.buffers.input_bytes
-                    ),
+                    partial(self._is_whole, layer, config),
                 )  # fmt: skip
                 if plan is not None:
                     tiles = tile_plan(plan, mask, footprint, config.buffers, self.element_bytes)
@@ -170,6 +168,13 @@ class _Placer:
                 padded_macs=padded_macs(layer, mask) if layer.has_neurons else 0,
             )
         return LayerWork(layer, domains, -(-layer.neurons // 8))
+
+    def _is_whole(self, layer: Layer, config: DomainConfig, window: int) -> bool:
+        """Tell whether a window's inputs fit; all are alike where the weights split K anyway."""
+        channels = min(config.array.columns, layer.channels)
+        weights = channels * layer.reduction_length * self.element_bytes
+        inputs = largest_window_bytes(layer, window, self.element_bytes)
+        return weights > config.buffers.weight_bytes or inputs <= config.buffers.input_bytes
 
 
 def pooled_mask(layer: Layer, unprotected: Mask) -> Mask:

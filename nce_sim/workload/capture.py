@@ -5,7 +5,7 @@ read from its traced operations, whether it calls layers or functions. Whatever 
 refused by name, with the line of the user's source.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -33,7 +33,15 @@ class _Trace:
 
     def source(self, node: Node) -> str:
         """Return the layer (or the input) whose output `node` is."""
+        if node.name not in self.standing_for:
+            raise self.refuse(node, f"a layer that reads '{node.name}' instead of the input")
         return self.standing_for[node.name]
+
+    def tensor(self, node: Node) -> Tensor:
+        """Return the parameter or buffer that `node` is."""
+        if node.name not in self.tensors:
+            raise self.refuse(node, f"'{node.name}' as a parameter, which depends on the input")
+        return self.tensors[node.name]
 
     def add(self, node: Node, layer: Layer) -> None:
         self.layers[layer.name] = layer
@@ -51,8 +59,16 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
     """Trace `module` on `example_input` (1 x the input's shape) and return its `Workload`.
 
     The module itself is not changed: it is traced in evaluation mode and put back.
-    Raises InputError for a module that torch.export cannot trace and for unsupported operations.
+    Layers that the output does not depend on are left out.
+    Raises InputError for a module that torch.export cannot trace, for unsupported operations and
+    for more than one output.
     """
+    if not isinstance(module, nn.Module) or not isinstance(example_input, Tensor):
+        raise InputError(
+            f"network '{name}' is captured from a torch module and an example input, a tensor of "
+            f"1 x the input's shape; not from {type(module).__name__} and "
+            f"{type(example_input).__name__}"
+        )
     was_training = {part: part.training for part in module.modules()}
     try:
         exported = torch.export.export(module.eval(), (example_input,))
@@ -74,10 +90,26 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
             trace.standing_for[node.name] = INPUT
         elif node.op == "call_function":
             _capture_operation(trace, node)
+    _keep_path_to_output(trace, signature.user_outputs)
     _mark_pooled_output(trace)
     return Workload(
         name, tuple(example_input.shape[1:]), tuple(trace.layers.values()), trace.parameters
     )
+
+
+def _keep_path_to_output(trace: _Trace, outputs: Sequence[Any]) -> None:
+    """Drop the layers that the one output does not depend on."""
+    if len(outputs) != 1 or outputs[0] not in trace.standing_for:
+        raise InputError(
+            f"network '{trace.network}' returns {len(outputs)} values "
+            f"({', '.join(map(str, outputs))}): it must return one tensor that its layers compute"
+        )
+    needed, name = set(), trace.standing_for[outputs[0]]
+    while name != INPUT:
+        needed.add(name)
+        name = trace.layers[name].source
+    trace.layers = {name: layer for name, layer in trace.layers.items() if name in needed}
+    trace.parameters = {name: held for name, held in trace.parameters.items() if name in needed}
 
 
 def _capture_operation(trace: _Trace, node: Node) -> None:
@@ -100,6 +132,17 @@ def _shape(node: Node) -> Shape:
     return tuple(int(size) for size in node.meta["val"].shape[1:])
 
 
+def _map_shape(trace: _Trace, node: Node, reader: Node) -> Shape:
+    """Return channels, height and width of `node`, which `reader` reads as a map."""
+    shape = _shape(node)
+    if len(shape) != 3:
+        raise trace.refuse(
+            reader, f"{reader.target} on values of {len(shape) + 1} dimensions, the batch's "
+            f"included: maps have 4, N x C x H x W",
+        )  # fmt: skip
+    return shape
+
+
 def _pair(value: Any) -> tuple[int, int]:
     """Return (vertical, horizontal) from a number or a list of one or two."""
     values = list(value) if isinstance(value, list | tuple) else [value]
@@ -115,7 +158,7 @@ def _convolution(trace: _Trace, node: Node) -> None:
     options = _arguments(
         node, input=None, weight=None, bias=None, stride=1, padding=0, dilation=1, groups=1
     )
-    weight = trace.tensors[options["weight"].name]
+    weight = trace.tensor(options["weight"])
     kernel, dilation = _pair(list(weight.shape[2:])), _pair(options["dilation"])
     padding = options["padding"]
     if padding == "same":
@@ -129,7 +172,7 @@ def _convolution(trace: _Trace, node: Node) -> None:
         name=_next_name(trace, "conv"),
         kind=Kind.CONV2D,
         source=trace.source(options["input"]),
-        in_shape=_shape(options["input"]),
+        in_shape=_map_shape(trace, options["input"], node),
         out_shape=_shape(node),
         kernel=kernel,
         stride=_pair(options["stride"]),
@@ -153,7 +196,7 @@ def _linear(trace: _Trace, node: Node) -> None:
         out_shape=_shape(node),
         has_neurons=True,
     )
-    weight = trace.tensors[options["weight"].name]
+    weight = trace.tensor(options["weight"])
     _add_with_parameters(trace, node, layer, weight, options["bias"])
 
 
@@ -162,7 +205,7 @@ def _add_with_parameters(
 ) -> None:
     trace.add(node, layer)
     trace.parameters[layer.name] = Parameters(
-        weight.float(), None if bias is None else trace.tensors[bias.name].float()
+        weight.float(), None if bias is None else trace.tensor(bias).float()
     )
 
 
@@ -172,11 +215,23 @@ def _absorbing_layer(trace: _Trace, node: Node, operation: str) -> Layer:
     assert isinstance(source, Node)
     layer = trace.layers.get(trace.source(source))
     absorbs = layer is not None and layer.kind in (Kind.CONV2D, Kind.LINEAR) and not layer.relu
-    if layer is None or not absorbs or len(source.users) > 1:
+    if layer is None or not absorbs or not _is_only_reader(trace, source):
         raise trace.refuse(
             node, f"{operation} that does not directly follow a convolution or linear layer"
         )
     return layer
+
+
+def _is_only_reader(trace: _Trace, source: Node) -> bool:
+    """Tell whether neither `source` nor what it stands for, back to its layer, is read twice."""
+    layer = trace.source(source)
+    while trace.standing_for.get(source.name) == layer:
+        if len(source.users) > 1:
+            return False
+        before = source.args[0]
+        assert isinstance(before, Node)
+        source = before
+    return True
 
 
 def _batch_norm(trace: _Trace, node: Node) -> None:
@@ -186,11 +241,13 @@ def _batch_norm(trace: _Trace, node: Node) -> None:
         momentum=0.1, eps=1e-5, cudnn=False,
     )  # fmt: skip
     layer = _absorbing_layer(trace, node, "BatchNorm")
+    if options["training"] or options["mean"] is None or options["variance"] is None:
+        raise trace.refuse(node, "BatchNorm with the statistics of the batch: it needs stored ones")
 
     def tensor(key: str, default: float) -> Tensor:
         if options[key] is None:
             return torch.full((layer.channels,), default)
-        return trace.tensors[options[key].name].float()
+        return trace.tensor(options[key]).float()
 
     factor = tensor("scale", 1.0) / torch.sqrt(tensor("variance", 1.0) + options["eps"])
     old = trace.parameters[layer.name]
@@ -230,11 +287,10 @@ def _global_pool(trace: _Trace, node: Node) -> None:
     """Adaptive average pooling that divides its input evenly, or a mean over both axes."""
     source = node.args[0]
     assert isinstance(source, Node)
-    height, width = _shape(source)[-2:]
+    _, height, width = _map_shape(trace, source, node)
     if node.target is aten.mean.dim:
         axes = node.args[1] if isinstance(node.args[1], list | tuple) else ()
-        dimensions = {int(str(axis)) % (len(_shape(source)) + 1) for axis in axes}
-        if len(_shape(source)) != 3 or dimensions != {2, 3}:
+        if {int(str(axis)) % 4 for axis in axes} != {2, 3}:
             raise trace.refuse(node, "a mean over other axes than height and width")
         rows, columns = 1, 1
     else:
@@ -254,7 +310,7 @@ def _add_pool(
 ) -> None:  # fmt: skip
     source = node.args[0]
     assert isinstance(source, Node)
-    in_shape, out_shape = _shape(source), _shape(node)
+    in_shape, out_shape = _map_shape(trace, source, node), _shape(node)
     trace.add(
         node,
         Layer(
@@ -290,12 +346,21 @@ def _identity(trace: _Trace, node: Node) -> None:
     trace.standing_for[node.name] = trace.source(source)
 
 
+def _dropout(trace: _Trace, node: Node) -> None:
+    options = _arguments(node, input=None, probability=0.5, training=True)
+    if options["training"] and options["probability"] > 0:
+        raise trace.refuse(node, "dropout that stays active in evaluation mode")
+    _identity(trace, node)
+
+
 def _mark_pooled_output(trace: _Trace) -> None:
     """Give neurons to a global average pooling whose output is the network's."""
-    last = list(trace.layers.values())[-1]
-    if last.kind is Kind.FLATTEN:
-        last = trace.layers[last.source]
-    if last.kind is Kind.AVERAGE_POOL and last.positions == 1:
+    last = next(reversed(trace.layers.values()), None)
+    if last is not None and last.kind is Kind.FLATTEN:
+        last = trace.layers.get(last.source)
+    if last is None or last.kind is not Kind.AVERAGE_POOL:
+        return
+    if last.kernel == last.in_shape[1:]:
         trace.layers[last.name] = replace(last, has_neurons=True)
 
 
@@ -313,7 +378,7 @@ _HANDLERS: dict[Any, Callable[[_Trace, Node], None]] = {
     aten.flatten.using_ints: _flatten,
     aten.view.default: _flatten,
     aten.reshape.default: _flatten,
-    aten.dropout.default: _identity,
-    aten.dropout_.default: _identity,
+    aten.dropout.default: _dropout,
+    aten.dropout_.default: _dropout,
     aten.contiguous.default: _identity,
 }

@@ -3,6 +3,7 @@
 import gzip
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(content) < header:
         raise InputError(f"{path} ends inside its header, after {len(content)} bytes")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + int(np.prod(shape))
+    expected = header + prod(shape)
     if len(content) != expected:
         raise InputError(f"{path} holds {len(content)} bytes; its header asks for {expected}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

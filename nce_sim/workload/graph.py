@@ -99,7 +99,7 @@ class Workload:
         return digest.hexdigest()
 
     def check_images(self, images: Tensor) -> None:
-        """Raise InputError unless `images` is a float tensor N x `input_shape`."""
+        """Raise InputError unless `images` is a finite float32 tensor N x `input_shape`."""
         if not isinstance(images, Tensor) or images.dtype is not torch.float32:
             given = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise InputError(f"images must be a float32 tensor, not {given}")
@@ -108,6 +108,8 @@ class Workload:
                 f"images have shape {tuple(images.shape)}; network '{self.name}' reads "
                 f"N x {' x '.join(map(str, self.input_shape))} with N at least 1"
             )
+        if not images.sum(dtype=torch.float64).isfinite():
+            raise InputError("images hold NaN or infinity")
 
     def check_labels(self, images: Tensor, labels: Tensor) -> None:
         """Raise InputError unless `labels` holds one class index for each image."""

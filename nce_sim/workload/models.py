@@ -79,10 +79,10 @@ def _build(description: ModelDescription) -> nn.Module:
     package, _, factory = description.architecture.partition(":")
     try:
         module = getattr(import_module(package), factory)(**description.arguments)
-    except (ImportError, AttributeError, TypeError) as reason:
+    except Exception as reason:  # whatever the user's code raises
         raise InputError(
             f"model '{description.name}': cannot make {description.architecture} with "
-            f"{description.arguments}: {reason}"
+            f"{description.arguments}: {type(reason).__name__}: {reason}"
         ) from reason
     if not isinstance(module, nn.Module):
         raise InputError(
