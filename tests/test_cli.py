@@ -155,7 +155,11 @@ def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message
         ("rows: 8", "rows: 0", r"protected\.array\.rows"),
         ("scheme: temporal_tmr", "scheme: magic", r"protected\.array\.scheme"),
         ("technology: 28nm", "technology: 3nm", r"28nm"),
-        ("input_bytes: 32768", "input_bytes: 1", r"needs 36 bytes of the input buffer, which has 1 \(35 too few\)"),
+        (
+            "input_bytes: 32768",
+            "input_bytes: 1",
+            r"needs 36 bytes of the input buffer, which has 1 \(35 too few\)",
+        ),
     ],
 )
 def test_wrong_machine_gives_status_2_with_line_and_field(tmp_path, old, new, message):

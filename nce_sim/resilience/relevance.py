@@ -20,7 +20,6 @@ from nce_sim.workload.execute import Executable, all_outputs, linear_part, prepa
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
-
 SMALLEST_DENOMINATOR = 1e-30
 
 

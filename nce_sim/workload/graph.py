@@ -108,7 +108,7 @@ class Workload:
                 f"images have shape {tuple(images.shape)}; network '{self.name}' reads "
                 f"N x {' x '.join(map(str, self.input_shape))} with N at least 1"
             )
-        if not images.sum(dtype=torch.float64).isfinite():
+        if not torch.stack(images.aminmax()).isfinite().all():
             raise InputError("images hold NaN or infinity")
 
     def check_labels(self, images: Tensor, labels: Tensor) -> None:

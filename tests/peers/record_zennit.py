@@ -12,7 +12,6 @@ import types
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
