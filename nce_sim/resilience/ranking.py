@@ -191,12 +191,11 @@ def _sum_over_blocks(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Return the scores summed over the even and over the odd blocks of images."""
     length = block_length(network)
-    layout = prepare_images(network, device)
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
         {layer.name: np.zeros(layer.out_shape) for layer in network.neuron_layers} for _ in range(2)
     )
     for number, block in enumerate(blocks(len(images), length)):
-        padded = layout(pad_block(images[block], length))
+        padded = fast_layout(pad_block(images[block], length).to(device))
         targets = pad_block(labels[block], length).to(device)
         counted = torch.zeros(length, device=device)
         counted[: block.stop - block.start] = 1
@@ -205,14 +204,6 @@ def _sum_over_blocks(
         if progress is not None:
             progress(block.stop, len(images))
     return halves[0], halves[1]
-
-
-def prepare_images(network: Workload, device: str) -> Callable[[Tensor], Tensor]:
-    """Return the function that lays float32 images out as the network's executables read them."""
-    memory_format = (
-        torch.channels_last if len(network.input_shape) == 3 else torch.contiguous_format
-    )
-    return lambda images: images.to(device).contiguous(memory_format=memory_format)
 
 
 def sum_images(values: Tensor, counted: Tensor) -> NDArray[np.float64]:
