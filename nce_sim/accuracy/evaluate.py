@@ -134,6 +134,8 @@ def evaluate(
     """
     if not isinstance(faults, FaultModel):
         raise InputError(f"faults must be Dropout(...) or GaussianNoise(...), not {faults!r}")
+    if not isinstance(split, Split):
+        raise InputError(f"split must be a Split, as ranking.split(...) makes it, not {split!r}")
     variant = Variant(split, faults)
     _check(network, images, labels, precision)
     check_device(device)

@@ -137,10 +137,7 @@ def _make_ranking(
             f"with your own images in Python"
         )
     part = "ranking" if images <= 5000 else "train"
-    data = load_data(name, part)
-    if images > len(data):
-        raise InputError(f"--images {images}: {name}/{part} holds {len(data)}")
-    data = data.first(images)
+    data = load_data(name, part).first(images)
     with stages(Console(stderr=True)) as stage:
         advance = stage(f"ranking by {method}", images)
         return rank(

@@ -54,6 +54,11 @@ class GaussianNoise:
 
     def __post_init__(self) -> None:
         _check_number(self.sigma, "GaussianNoise: sigma")
+        if not isinstance(self.mean_activation, Mapping):
+            raise InputError(
+                f"GaussianNoise: mean_activation must map each layer's name to a number, not "
+                f"{self.mean_activation!r}"
+            )
         for layer, mean in self.mean_activation.items():
             _check_number(mean, f"GaussianNoise: mean_activation of {layer}")
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
@@ -21,7 +22,14 @@ from nce_sim.resilience.baselines import SCORES, GradientScores
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.split import Split, make_split
 from nce_sim.seeding import generator
-from nce_sim.workload.execute import block_length, blocks, check_device, pad_block, prepare
+from nce_sim.workload.execute import (
+    block_length,
+    blocks,
+    check_device,
+    fast_layout,
+    pad_block,
+    prepare,
+)
 from nce_sim.workload.graph import Workload
 
 METHODS = ("lrp", *SCORES, "random")
@@ -34,7 +42,8 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Origin:
     """What made a ranking. `stability` is the Spearman correlation between the rankings of the
-    even and of the odd blocks of images; None where there were fewer than two blocks.
+    even and of the odd blocks of images; None where there were fewer than two blocks, or one
+    half found all neurons alike.
     """
 
     method: str
@@ -221,9 +230,10 @@ def sum_images(values: Tensor, counted: Tensor) -> NDArray[np.float64]:
 
 def _stability(
     even: Mapping[str, NDArray[np.float64]], odd: Mapping[str, NDArray[np.float64]]
-) -> float:
+) -> float | None:
     halves = [np.concatenate([values.ravel() for values in half.values()]) for half in (even, odd)]
-    return float(spearmanr(*halves).statistic)
+    statistic = float(spearmanr(*halves).statistic)
+    return statistic if isfinite(statistic) else None
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:

@@ -17,7 +17,6 @@ from nce_sim.accuracy.evaluate import (
 from nce_sim.accuracy.statistics import CONFIDENCE, Proportion, clopper_pearson
 from nce_sim.config.machine import Machine
 from nce_sim.cost.area import Area
-from nce_sim.errors import InputError
 from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
 from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.ranking import Ranking, rank
@@ -142,8 +141,6 @@ def run_main_job(
 
     Raises InputError if the data hold fewer images than the plan asks for.
     """
-    _check_enough(ranking_data, plan.ranking_images)
-    _check_enough(test_data, plan.test_images)
     train, test = ranking_data.first(plan.ranking_images), test_data.first(plan.test_images)
     rankings = _rank_all(network, train, plan, stage)
     advance = stage("mean activation", len(train))
@@ -184,13 +181,6 @@ def run_main_job(
 
 def _share(events: NDArray[np.bool_]) -> Proportion:
     return clopper_pearson(int(events.sum()), len(events))
-
-
-def _check_enough(data: Dataset, asked: int) -> None:
-    if asked > len(data):
-        raise InputError(
-            f"{asked} images were asked for; {data.name}/{data.part} holds {len(data)}"
-        )
 
 
 def _faults(plan: Plan, means: Mapping[str, float]) -> list[FaultModel]:

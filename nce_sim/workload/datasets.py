@@ -53,7 +53,11 @@ class Dataset:
         return len(self.images)
 
     def first(self, count: int) -> "Dataset":
-        """Return the first `count` images."""
+        """Return the first `count` images; InputError if there are fewer, or none are asked for."""
+        if not 1 <= count <= len(self):
+            raise InputError(
+                f"{count} images were asked for; {self.name}/{self.part} holds {len(self)}"
+            )
         return Dataset(self.name, self.part, self.images[:count], self.labels[:count])
 
 
