@@ -15,7 +15,7 @@ import torch
 
 import nce_sim as nce
 from nce_sim.accuracy.evaluate import Variant, predict_variants
-from nce_sim.workload.models import _build, load_description
+from nce_sim.workload.models import load_module
 
 
 def plain(module: torch.nn.Module, images: torch.Tensor, channels_last: bool) -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     arguments = options.parse_args()
     network = nce.load_model("allcnn-fashion")
-    module = _build(load_description("allcnn-fashion")[0]).eval()
+    module = load_module("allcnn-fashion")
     data = nce.load_data("fashion-mnist", "test").first(arguments.images)
     images, labels = data.images, data.labels
     everything = nce.rank(network, None, None, "random").split(1.0)

@@ -1,6 +1,7 @@
 """Write files whole or not at all."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from nce_sim.errors import InputError
@@ -17,15 +18,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as reason:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {reason.strerror or reason}") from reason
 
 
 def check_writable(folder: Path) -> None:
-    """Raise InputError unless files can be written into `folder`, which is made if need be."""
-    probe = folder / ".nce-sim-probe"
+    """Raise InputError unless files can be written into `folder`; nothing is left behind.
+
+    If it does not exist yet, the nearest folder above it is tried.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / ".nce-sim-probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as reason:

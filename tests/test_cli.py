@@ -126,7 +126,10 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
         (("run", "--precision", "float16"), "bfloat16"),
         (("run", "--device", "abacus"), "abacus"),
         (("run", "--seed", "-1"), "seed"),
-        ((*SIMULATE, "--fraction", "1.5"), "from 0 to 1"),
+        ((*SIMULATE, "--fraction", "1.5", "--out", "folder"), "from 0 to 1"),
+        ((*SIMULATE, "--machine", "tpu", "--out", "folder"), "nce-28nm"),
+        (("rank", "allcnn-fashion", "--method", "bogus", "--out", "a/b.npz"), "lrp"),
+        ((*SIMULATE, "--ranking", "x.npz"), "without --method"),
         ((*SIMULATE, "--fraction", "nan"), "from 0 to 1"),
         ((*SIMULATE, "--granularity", "pixel"), "neuron, channel, layer"),
         (("simulate", "allcnn-fashion", "--method", "lpr"), "lrp"),
@@ -142,7 +145,7 @@ def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing half-written"
+    assert not list(tmp_path.iterdir()), "nothing half-written"
 
 
 @pytest.mark.parametrize(

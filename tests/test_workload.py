@@ -150,6 +150,20 @@ def test_damaged_weights_are_refused(tmp_path, damage):
         nce.load_model(tmp_path)
 
 
+def test_a_network_of_ones_own_lies_beside_its_description(tmp_path):
+    (tmp_path / "my_net.py").write_text(
+        "from torch import nn\n"
+        "def make(width): return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU())\n"
+    )
+    (tmp_path / "model.yaml").write_text(
+        "name: mine\ndescription: test\narchitecture: my_net:make\narguments: {width: 4}\n"
+        "input_shape: [1, 5, 5]\nseed: 3\n"
+    )
+    network = nce.load_model(tmp_path)
+    assert (network.name, network.neurons) == ("mine", 36)
+    assert network.identity == nce.load_model(tmp_path / "model.yaml").identity
+
+
 def test_bundled_data_have_the_published_sizes():
     test, ranking = load_data("fashion-mnist", "test"), load_data("fashion-mnist", "ranking")
     assert test.images.shape == (10_000, 1, 32, 32)

@@ -64,7 +64,8 @@ class AccuracyResult:
 
     `sdc` is the share of inferences whose top-1 differs from the fault-free network's (SDC-1),
     `critical_sdc` of those that were right without faults and are wrong with them, `not_finite`
-    of those with NaN or infinite outputs, which count as wrong. Each has its interval.
+    of those with NaN or infinite outputs: no checker sees them, so they count as wrong and as
+    silent. Each has its interval.
     `right` tells for each inference whether it was right, in the order of the draws.
     """
 
@@ -94,6 +95,20 @@ class AccuracyResult:
         only_first = int((self.right & ~other.right).sum())
         only_second = int((other.right & ~self.right).sum())
         return paired_difference(only_first, only_second, len(self.right), self.correct.confidence)
+
+    def summary(self) -> dict[str, float]:
+        """Return the rates with the ends of their intervals as plain data."""
+        rates = {
+            "accuracy": self.correct,
+            "fault_free": self.fault_free,
+            "sdc": self.sdc,
+            "critical_sdc": self.critical_sdc,
+            "not_finite": self.not_finite,
+        }
+        found: dict[str, float] = {"inferences": self.correct.trials}
+        for name, rate in rates.items():
+            found |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
+        return found
 
     def __str__(self) -> str:
         return (
@@ -291,8 +306,8 @@ def judge(
     return AccuracyResult(
         correct=rate(right),
         fault_free=rate(clean == labels.numpy()),
-        sdc=rate(changed & (predicted != NOT_FINITE)),
-        critical_sdc=rate(changed & (fault_free == truth) & (predicted != NOT_FINITE)),
+        sdc=rate(changed),
+        critical_sdc=rate(changed & (fault_free == truth)),
         not_finite=rate(predicted == NOT_FINITE),
         precision=precision,
         half_width_reached=half_width_reached,

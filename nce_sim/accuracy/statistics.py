@@ -7,7 +7,7 @@ with the same mean. Binomial intervals are therefore conservative here.
 """
 
 from dataclasses import dataclass
-from math import ceil, pi, sqrt
+from math import pi, sqrt
 
 from scipy.stats import beta, norm
 
@@ -101,12 +101,3 @@ def look_confidence(look: int, confidence: float = CONFIDENCE) -> float:
     Bonferroni's inequality the interval at whichever look one stops is valid.
     """
     return 1 - (1 - confidence) * 6 / (pi * look) ** 2
-
-
-def inferences_needed(half_width: float, proportion: float, confidence: float = CONFIDENCE) -> int:
-    """Return the sample size for a half-width at an expected proportion (for planning only).
-
-    Leveugle et al. (DATE 2009), for an unlimited population: t^2 p (1 - p) / e^2.
-    """
-    deviate = float(norm.ppf((1 + confidence) / 2))
-    return ceil(deviate**2 * proportion * (1 - proportion) / half_width**2)

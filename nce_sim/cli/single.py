@@ -78,8 +78,12 @@ def simulate_split(
     fraction: Annotated[float, typer.Option(help="Share of the neurons on PEs, 0 to 1.")] = 0.4,
     granularity: Annotated[str, typer.Option(help="neuron, channel or layer.")] = "neuron",
     ranking: Annotated[Path | None, typer.Option(help="A saved ranking.")] = None,
-    method: Annotated[str, typer.Option(help="Rank anew by this method.")] = "lrp",
-    images: Annotated[int, typer.Option(min=1, help="Training images to rank with.")] = 500,
+    method: Annotated[
+        str | None, typer.Option(help="Rank anew by this method. [default: lrp]")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Training images to rank with. [default: 500]")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for summary.json and timeline.csv.")
     ] = None,
@@ -97,6 +101,8 @@ def simulate_split(
     from nce_sim.workload.models import load_model
 
     check_fraction(fraction, "--fraction")
+    if ranking is not None and (method is not None or images is not None):
+        raise InputError("--ranking is a saved ranking: give it without --method and --images")
     if out is not None:
         check_writable(out)
     chosen = load_machine(machine)
@@ -104,7 +110,9 @@ def simulate_split(
     if ranking is not None:
         ranked = Ranking.load(ranking, network)
     else:
-        ranked = _make_ranking(model, network, method, images, "float32", "cpu", seed)
+        ranked = _make_ranking(
+            model, network, method or "lrp", images or 500, "float32", "cpu", seed
+        )
     split = ranked.split(fraction, granularity)
     run = simulate(network, chosen, split)
     summary = summarise(run, split)
@@ -148,27 +156,12 @@ def _make_ranking(
 
 
 def summarise(run: "Run", split: "Split") -> dict[str, object]:
-    """Return one run as plain data, units in the names."""
-    config = run.machine.config
+    """Return one split's run as plain data, units in the names."""
     return {
-        "machine": config.name,
         "granularity": split.granularity,
         "asked_fraction": split.asked_fraction,
         "unprotected_fraction": split.unprotected_fraction,
-        "unprotected_mac_share": run.mac_share_unprotected,
-        "latency_cycles": run.latency_cycles,
-        "latency_us": run.latency_us,
-        "energy_pj": dict(run.energy.by_component_pj),
-        "energy_total_pj": run.energy.total_pj,
-        "energy_range_pj": [run.energy.low_pj, run.energy.high_pj],
-        "area_mm2": dict(run.area.by_component_mm2),
-        "area_total_mm2": run.area.total_mm2,
-        "area_range_mm2": [run.area.low_mm2, run.area.high_mm2],
-        "cycles_by_cause": run.cycles_by_cause,
-        "compute_cycles_by_layer": run.compute_cycles_by_layer,
-        "bus_busy_cycles": run.bus.busy_cycles,
-        "bytes_by_purpose": dict(sorted(run.bus.bytes_by_purpose.items())),
-        "counts": asdict(run.counts),
+        **run.summary(),
     }
 
 

@@ -7,13 +7,14 @@ pooling, independently for each image.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 
 from nce_sim.errors import InputError
 
 
 def _check_number(value: float, field: str, upper: float | None = None) -> None:
     allowed = "a number of at least 0" if upper is None else f"a number from 0 to {upper:g}"
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    valid = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     if not valid or value < 0 or (upper is not None and value > upper):
         raise InputError(f"{field} must be {allowed}, not {value}")
 

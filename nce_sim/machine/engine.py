@@ -1,10 +1,10 @@
 """The whole engine: the one place that knows every part and wires them."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import simpy
 
@@ -94,6 +94,27 @@ class Run:
         config = self.machine.config.domains[domain].array
         offered = config.lanes * config.macs_per_cycle * self.latency_cycles
         return self.counts.domains[domain].useful_macs / offered
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as plain data that JSON can hold, units in the names."""
+        return {
+            "machine": self.machine.config.name,
+            "ppe_ratio": self.machine.config.ppe_ratio,
+            "unprotected_mac_share": self.mac_share_unprotected,
+            "latency_cycles": self.latency_cycles,
+            "latency_us": self.latency_us,
+            "energy_pj": dict(self.energy.by_component_pj),
+            "energy_total_pj": self.energy.total_pj,
+            "energy_range_pj": [self.energy.low_pj, self.energy.high_pj],
+            "area_mm2": dict(self.area.by_component_mm2),
+            "area_total_mm2": self.area.total_mm2,
+            "area_range_mm2": [self.area.low_mm2, self.area.high_mm2],
+            "cycles_by_cause": self.cycles_by_cause,
+            "compute_cycles_by_layer": self.compute_cycles_by_layer,
+            "bus_busy_cycles": self.bus.busy_cycles,
+            "bytes_by_purpose": dict(sorted(self.bus.bytes_by_purpose.items())),
+            "counts": asdict(self.counts),
+        }
 
     def __str__(self) -> str:
         return (

@@ -115,8 +115,12 @@ def share(
         total = sum(maps[1:], maps[0])
     # Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by: any
     # finite stand-in loses that relevance exactly, and costs less than choosing element by element.
+    # Kernels of other devices may transform their operands, so that zeros do not stay exact there.
     with torch.no_grad():
-        scale = relevance / total.clamp_min(SMALLEST_DENOMINATOR)
+        if total.device.type == "cpu":
+            scale = relevance / total.clamp_min(SMALLEST_DENOMINATOR)
+        else:
+            scale = torch.where(total > 0, relevance / total, 0)
     gradients = torch.autograd.grad(total, inputs, scale)
     with torch.no_grad():
         shares = [y * gradient for y, gradient in zip(inputs, gradients, strict=True)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from math import floor, isfinite
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +50,6 @@ class Split:
             digest.update(np.packbits(mask).tobytes())
         return digest.hexdigest()
 
-    @property
-    def bitmap_bits(self) -> int:
-        """Size of the protection map that the controller reads: one bit a neuron."""
-        return self.neurons
-
     def __str__(self) -> str:
         return (
             f"split by {self.granularity}: {self.unprotected_neurons:,} of {self.neurons:,} "
@@ -97,7 +93,7 @@ def make_split(
 
 def check_fraction(fraction: float, name: str = "unprotected_fraction") -> None:
     """Raise InputError unless `fraction` is a number in [0, 1]."""
-    if not isinstance(fraction, int | float) or not isfinite(fraction) or not 0 <= fraction <= 1:
+    if not isinstance(fraction, Real) or not isfinite(fraction) or not 0 <= fraction <= 1:
         raise InputError(f"{name} must be a number from 0 to 1, not {fraction}")
 
 

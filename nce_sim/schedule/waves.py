@@ -59,11 +59,6 @@ class WavePlan:
         return int(np.count_nonzero(self.neurons))
 
     @property
-    def idle_lane_waves(self) -> int:
-        """Lanes without a neuron, summed over the waves."""
-        return self.waves * self.array.lanes - int(self.neurons.sum())
-
-    @property
     def idle_lane_cycles(self) -> int:
         """Cycles of lanes without a neuron while their array computes."""
         return int(((self.array.lanes - self.neurons) * self.cycles).sum())

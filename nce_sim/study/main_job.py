@@ -153,16 +153,13 @@ def run_main_job(
         for fraction in plan.fractions
     }
     hardware = _simulate_all(network, machine, splits, stage)
-    accuracy = _evaluate_all(network, test, splits, _faults(plan, means), plan, stage, resume_from)
+    accuracy, clean = _evaluate_all(
+        network, test, splits, _faults(plan, means), plan, stage, resume_from
+    )
     advance = stage("float32 reference", len(test))
     reference = predict_variants(
         network, test.images, [], device=plan.device, progress=lambda done, _: advance(done)
     ).clean
-    clean = reference
-    if plan.precision != "float32":
-        clean = predict_variants(
-            network, test.images, [], precision=plan.precision, device=plan.device
-        ).clean
     labels = test.labels.numpy()
     return MainJobResult(
         network=network,
@@ -236,8 +233,11 @@ def _evaluate_all(
     plan: Plan,
     stage: Stage,
     resume_from: Path | None,
-) -> tuple[AccuracyPoint, ...]:
-    """Classify the test images under all variants at once, so that they share their faults."""
+) -> tuple[tuple[AccuracyPoint, ...], NDArray[np.int16]]:
+    """Classify the test images under all variants at once, so that they share their faults.
+
+    Returns the points and the fault-free classes.
+    """
     cases = [(key, fault) for fault in faults for key in splits]
     advance = stage("injecting faults", len(test))
     predictions = predict_variants(
@@ -252,7 +252,7 @@ def _evaluate_all(
         resume_from=resume_from,
     )
     order = np.tile(np.arange(len(test)), plan.realisations)
-    return tuple(
+    points = tuple(
         AccuracyPoint(
             method,
             fraction,
@@ -265,3 +265,4 @@ def _evaluate_all(
         )
         for number, ((method, fraction), fault) in enumerate(cases)
     )  # fmt: skip
+    return points, predictions.clean

@@ -27,10 +27,6 @@ PUBLISHED_MD5 = {  # as the data set's own page prints them
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
 }
-CLASSES = (
-    "T-shirt", "trouser", "pullover", "dress", "coat",
-    "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
 PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the 60,000 training images, after / 255
 
 

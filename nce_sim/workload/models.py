@@ -1,5 +1,8 @@
 """The bundled networks, and any other that a `model.yaml` describes."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -66,19 +69,38 @@ def load_model(name_or_path: str | Path) -> Workload:
     Torch's random state stays as it was.
     Raises InputError for an unknown name, a wrong description, and missing or damaged weights.
     """
-    description, folder = load_description(name_or_path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(description.seed or 0)
-        module = _build(description)
-    if description.weights is not None:
-        _load_weights(module, folder / description.weights, description.weights_sha256)
+    description, _ = load_description(name_or_path)
+    module = load_module(name_or_path)
     return capture(module, torch.zeros(1, *description.input_shape), description.name)
 
 
-def _build(description: ModelDescription) -> nn.Module:
+def load_module(name_or_path: str | Path) -> nn.Module:
+    """Load the torch module that `load_model` captures, with its weights, in evaluation mode."""
+    description, folder = load_description(name_or_path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(description.seed or 0)
+        module = _build(description, folder)
+    if description.weights is not None:
+        _load_weights(module, folder / description.weights, description.weights_sha256)
+    return module.eval()
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let modules that lie beside a `model.yaml` be imported."""
+    place = str(folder.absolute())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+
+
+def _build(description: ModelDescription, folder: Path) -> nn.Module:
     package, _, factory = description.architecture.partition(":")
     try:
-        module = getattr(import_module(package), factory)(**description.arguments)
+        with _importable(folder):
+            module = getattr(import_module(package), factory)(**description.arguments)
     except Exception as reason:  # whatever the user's code raises
         raise InputError(
             f"model '{description.name}': cannot make {description.architecture} with "

@@ -70,12 +70,10 @@ def relevance(module: nn.Sequential, images: Tensor, labels: Tensor) -> list[np.
 def compare(model: str, count: int) -> None:
     """Print the largest deviation of each layer, as a share of the layer's maximum."""
     import nce_sim as nce
-    from nce_sim.workload.models import _build, _load_weights, load_description
+    from nce_sim.workload.models import load_description, load_module
 
-    description, folder = load_description(model)
-    module = _build(description)
-    _load_weights(module, folder / description.weights, description.weights_sha256)
-    module.eval()
+    description, _ = load_description(model)
+    module = load_module(model)
     data = nce.load_data(description.data, "ranking").first(count)
     theirs = relevance(module, data.images, data.labels)
     ours = nce.rank(nce.load_model(model), data.images, data.labels).relevance
