@@ -1,0 +1,66 @@
+"""Predictions of finished blocks, kept while a long evaluation runs, so that it can be resumed."""
+
+import io
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import nce_sim
+from nce_sim.files import write_atomically
+from nce_sim.workload.graph import Workload
+
+Block = tuple[NDArray[np.int16], NDArray[np.int16]]
+"""The clean predictions of a block's images, and variants x realisations x images faulty ones."""
+
+
+class Checkpoint:
+    """A folder with one file for each finished block of one evaluation.
+
+    Its name is a hash of everything that affects the predictions: another network, other images,
+    variants, seeds or package versions never meet these files.
+    """
+
+    def __init__(self, folder: Path, *identity: object) -> None:
+        versions = (nce_sim.__version__, torch.__version__, np.__version__)
+        self.folder = folder / sha256(repr((identity, versions)).encode()).hexdigest()[:32]
+
+    def load(self, start: int) -> Block | None:
+        """Return the block that begins with image `start`, or None if it must be computed.
+
+        A damaged file counts as none.
+        """
+        try:
+            with np.load(self._path(start), allow_pickle=False) as archive:
+                return archive["clean"], archive["faulty"]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+
+    def save(self, start: int, block: Block) -> None:
+        """Keep a finished block."""
+        archive = io.BytesIO()
+        np.savez(archive, clean=block[0], faulty=block[1])
+        write_atomically(self._path(start), archive.getvalue())
+
+    def remove(self) -> None:
+        """Delete all blocks, and the folder around them if nothing else is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+            self.folder.parent.rmdir()
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"{start:08d}.npz"
+
+
+def evaluation_identity(
+    network: Workload, images: Tensor, variants: Sequence[tuple[str, str]], *settings: object
+) -> tuple[object, ...]:
+    """Return what the predictions of an evaluation depend on."""
+    pixels = sha256(images.contiguous().numpy().tobytes()).hexdigest()
+    return (network.identity, pixels, tuple(variants), *settings)
