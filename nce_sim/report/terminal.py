@@ -71,7 +71,13 @@ def _cost_table(result: MainJobResult, rows: list[SplitRow]) -> Table:
 
 
 def _new_table(title: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("neurons\non PEs", justify="right")
     table.add_column("MACs\non PEs", justify="right")
     return table

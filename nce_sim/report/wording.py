@@ -21,8 +21,8 @@ def interval(share: Proportion) -> str:
 
 
 def plus_minus(share: Proportion) -> str:
-    """Return a share in per cent with the longer half of its interval: "86.9 ± 4.8"."""
-    return f"{100 * share.value:.1f} ± {100 * share.half_width:.1f}"
+    """Return a share in per cent with the longer half of its interval: "86.9±4.8"."""
+    return f"{100 * share.value:.1f}±{100 * share.half_width:.1f}"
 
 
 def points(difference: Difference) -> str:
