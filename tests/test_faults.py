@@ -12,12 +12,11 @@ import nce_sim as nce
 from nce_sim.faults.injection import (
     BlockDraws,
     Injector,
-    restore_shape,
-    rows_by_position,
     standard_normals,
 )
 from nce_sim.seeding import philox, random_bytes, uniforms_at
 from nce_sim.workload.execute import prepare
+from nce_sim.workload.layout import by_position, from_position, restore_shape, rows_by_position
 
 P_VALUE = 1e-6
 """Chance that a statistical test of this file fails although all is right."""
@@ -147,6 +146,8 @@ def test_order_of_neurons_is_restored():
     output = torch.arange(24.0).reshape(1, 2, 3, 4)
     assert torch.equal(restore_shape(rows_by_position(output), output), output)
     assert rows_by_position(output)[0, :2].tolist() == [0.0, 12.0]
+    flat = by_position(output[0].numpy() > 7).numpy().astype(float)
+    assert np.array_equal(from_position(flat, (2, 3, 4)) > 0, output[0].numpy() > 7)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from nce_sim.seeding import philox, random_bytes, uniforms_at
 from nce_sim.workload.execute import Executable, OutputHook
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import Layer
+from nce_sim.workload.layout import by_position, restore_shape, rows_by_position
 
 
 class BlockDraws:
@@ -149,26 +150,6 @@ def bits_of(dtype: torch.dtype) -> torch.dtype:
     Zeroing by bit masks is exact, and several times faster than by boolean ones.
     """
     return {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
-
-
-def by_position(mask: NDArray[np.bool_]) -> Tensor:
-    """Flatten C x H x W (or features) in the order row, column, channel."""
-    ordered = np.moveaxis(mask, 0, -1) if mask.ndim == 3 else mask
-    return torch.from_numpy(np.ascontiguousarray(ordered).reshape(-1))
-
-
-def rows_by_position(output: Tensor) -> Tensor:
-    """Return images x neurons in the order row, column, channel; no copy if channels-last."""
-    ordered = output.permute(0, 2, 3, 1) if output.dim() == 4 else output
-    return ordered.reshape(len(output), -1)
-
-
-def restore_shape(neurons: Tensor, like: Tensor) -> Tensor:
-    """Undo `rows_by_position`."""
-    if like.dim() < 4:
-        return neurons
-    count, channels, height, width = like.shape
-    return neurons.reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def check_split(network: Workload, split: Split) -> None:

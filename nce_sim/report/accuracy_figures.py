@@ -28,9 +28,9 @@ def _accuracy(
 ) -> Figure | None:
     if not faults:
         return None
-    columns = min(2, len(faults))
+    columns = min(3, len(faults))
     rows = ceil(len(faults) / columns)
-    figure = new_figure(0.9 + 2.4 * rows, title)
+    figure = new_figure(0.9 + (2.4 if columns < 3 else 2.1) * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, fault in zip(panels.flat, faults, strict=False):
         for method in result.plan.methods:
@@ -39,7 +39,7 @@ def _accuracy(
         axes.axhline(fault_free, color="black", linestyle=":", linewidth=1.2, label="Fault-free")
         axes.set_title(f"{symbol} = {fault.level:g}")
         axes.set_xlim(-2, 102)
-        axes.set_xticks(range(0, 101, 20))
+        axes.set_xticks(range(0, 101, 20 if columns < 3 else 25))
         axes.set_ylim(0, 100)
         add_grid(axes)
     for axes in panels.flat[len(faults) :]:

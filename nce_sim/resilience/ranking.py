@@ -26,11 +26,11 @@ from nce_sim.workload.execute import (
     block_length,
     blocks,
     check_device,
-    fast_layout,
     pad_block,
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
 METHODS = ("lrp", *SCORES, "random")
 """Ways to rank; all but "random" look at images."""
@@ -201,7 +201,7 @@ def _sum_over_blocks(
     """Return the scores summed over the even and over the odd blocks of images."""
     length = block_length(network)
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
-        {layer.name: np.zeros(layer.out_shape) for layer in network.neuron_layers} for _ in range(2)
+        {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)
     )
     for number, block in enumerate(blocks(len(images), length)):
         padded = fast_layout(pad_block(images[block], length).to(device))
@@ -209,23 +209,17 @@ def _sum_over_blocks(
         counted = torch.zeros(length, device=device)
         counted[: block.stop - block.start] = 1
         for name, values in scores(padded, targets).items():
-            halves[number % 2][name] += sum_images(values, counted)
+            # A product with a vector reads the maps in their order in memory; a plain sum does not.
+            total = counted.to(values.dtype) @ rows_by_position(values)
+            halves[number % 2][name] += total.float().cpu().numpy()
         if progress is not None:
             progress(block.stop, len(images))
-    return halves[0], halves[1]
-
-
-def sum_images(values: Tensor, counted: Tensor) -> NDArray[np.float64]:
-    """Sum images x C x H x W (or features) over the images, weighted by `counted`.
-
-    A product with a vector reads channels-last maps in order; a plain sum does not.
-    """
-    counted = counted.to(values.dtype)
-    if values.dim() < 4:
-        return (counted @ values).cpu().double().numpy()
-    by_position = values.permute(0, 2, 3, 1)
-    total = counted @ by_position.reshape(len(values), -1)
-    return total.reshape(by_position.shape[1:]).permute(2, 0, 1).cpu().double().numpy()
+    shapes = {layer.name: layer.out_shape for layer in network.neuron_layers}
+    even, odd = (
+        {name: from_position(values, shapes[name]) for name, values in half.items()}
+        for half in halves
+    )
+    return even, odd
 
 
 def _stability(

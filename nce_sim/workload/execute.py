@@ -10,6 +10,7 @@ from torch.nn import functional
 from nce_sim.errors import InputError
 from nce_sim.workload.graph import Parameters, Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
+from nce_sim.workload.layout import fast_layout
 
 Precision = str
 PRECISIONS = ("float32", "bfloat16")
@@ -51,11 +52,6 @@ def prepare(network: Workload, precision: Precision, device: str = "cpu") -> Exe
         assert weight is not None
         laid_out[name] = Parameters(weight, convert(parameters.bias))
     return Executable(network, dtype, target, laid_out)
-
-
-def fast_layout(tensor: Tensor) -> Tensor:
-    """Return maps channels-last, in which convolutions run fastest; anything else as it is."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Tensor:
