@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -180,6 +182,22 @@ def test_unwritable_folder_is_refused_before_any_work(tmp_path):
     done = nce_sim("run", "--out", "file/run", cwd=tmp_path)
     assert done.returncode == 2
     assert "--out" in done.stderr
+
+
+def test_ctrl_c_leaves_a_state_that_the_same_command_resumes(tmp_path):
+    code = "from nce_sim.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "--out", "out"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(tmp_path.glob("out/.resume/*/*.npz")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in messages
+    assert "Traceback" not in messages
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".resume"]
 
 
 def test_every_command_has_help_with_an_example(tmp_path):

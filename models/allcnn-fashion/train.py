@@ -25,7 +25,7 @@ from nce_sim.workload.zoo.allcnn import all_cnn_c
 FOLDER = Path(__file__).parent
 BATCH, WEIGHT_DECAY, SEED = 128, 0.05, 2018
 OUTPUT_BIAS = 1.0  # keeps every class above the last ReLU while training begins
-CHECKPOINT = FOLDER / "checkpoint.pt"
+CHECKPOINT = FOLDER.parents[1] / "build" / "allcnn-fashion.pt"  # models/ travels in the wheel
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def train_phase(
 
 def save_checkpoint(state: dict) -> None:
     """Write the state under a temporary name and rename it."""
+    CHECKPOINT.parent.mkdir(exist_ok=True)
     temporary = CHECKPOINT.with_suffix(".new")
     torch.save(state, temporary)
     temporary.replace(CHECKPOINT)

@@ -8,6 +8,9 @@ from nce_sim import __version__
 from nce_sim.cli import describe, run, single
 from nce_sim.errors import InputError
 
+INTERRUPTED = 130
+"""The status with which typer leaves after Ctrl-C."""
+
 app = typer.Typer(
     name="nce-sim",
     help="How reliable, fast and frugal is a neural network engine? Start with: nce-sim run",
@@ -44,6 +47,8 @@ def main() -> None:
     except InputError as mistake:
         typer.echo(f"nce-sim: {mistake}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("nce-sim: interrupted", err=True)
+    except SystemExit as leaving:
+        if leaving.code != INTERRUPTED:
+            raise
+        typer.echo("nce-sim: interrupted; the same command goes on where it stopped", err=True)
         sys.exit(1)
