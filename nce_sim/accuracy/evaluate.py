@@ -1,7 +1,7 @@
 """Accuracy under faults: many variants over the same images and the same random faults."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +292,6 @@ def judge(
     order: NDArray[np.intp],
     precision: str,
     confidence: float = CONFIDENCE,
-    half_width_reached: bool = True,
 ) -> AccuracyResult:
     """Turn predictions into rates; `order` gives the image of each prediction."""
     truth = labels.numpy()[order]
@@ -310,7 +309,7 @@ def judge(
         critical_sdc=rate(changed & (fault_free == truth)),
         not_finite=rate(predicted == NOT_FINITE),
         precision=precision,
-        half_width_reached=half_width_reached,
+        half_width_reached=True,
         right=right,
     )
 
@@ -342,15 +341,12 @@ def _evaluate_until(
         look += 1
         at_look = look_confidence(look, confidence)
         result = judge(
-            np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look,
-            half_width_reached=True,
+            np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look
         )  # fmt: skip
         if result.correct.half_width <= half_width:
             return result
-    return judge(
-        np.concatenate(predicted), clean, labels, np.concatenate(taken), precision,
-        look_confidence(look, confidence), half_width_reached=False,
-    )  # fmt: skip
+    # The last look is at the end of the last pass: that result stands, but is not narrow enough.
+    return replace(result, half_width_reached=False)
 
 
 def _random_blocks(

@@ -17,6 +17,12 @@ BYTES_BY_FORMAT: dict[str, int] = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 """Bytes of an operand and of a stored neuron."""
 
 
+End = Literal["value", "low", "high"]
+"""Where in its range a figure is taken."""
+
+ENDS: tuple[End, ...] = ("value", "low", "high")
+
+
 class Figure(Strict):
     """A number with its range and where it comes from."""
 
@@ -25,6 +31,10 @@ class Figure(Strict):
     high: NonNegativeFloat
     source: str = Field(min_length=1)
     assumption: bool = Field(default=False, description="an estimate, not a published figure")
+
+    def at(self, end: End) -> float:
+        """Return the figure itself, or an end of its range."""
+        return {"value": self.value, "low": self.low, "high": self.high}[end]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Figure":

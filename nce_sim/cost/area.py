@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from math import sqrt
 
 from nce_sim.config.machine import BufferConfig, DomainConfig, Machine
-from nce_sim.config.technology import BYTES_BY_FORMAT, CodecFigures, Figure, Technology
+from nce_sim.config.technology import (
+    BYTES_BY_FORMAT,
+    ENDS,
+    CodecFigures,
+    End,
+    NumberFormat,
+    Technology,
+)
 from nce_sim.cost.sram import SramCost, sram_cost
 from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 
@@ -48,7 +55,7 @@ class Area:
 
 def area(machine: Machine) -> Area:
     """Return the area of a machine."""
-    nominal, low, high = (_components(machine, end) for end in ("value", "low", "high"))
+    nominal, low, high = (_components(machine, end) for end in ENDS)
     return Area(nominal, sum(low.values()), sum(high.values()))
 
 
@@ -67,56 +74,61 @@ HALVES = {"input": 2, "weight": 2, "output": 2, "resident": 1}
 """How many of each SRAM a domain has."""
 
 
+def registers_of_mac(number_format: NumberFormat) -> float:
+    """Return the registers of a multiplier-accumulator in units of 32 bits.
+
+    Two hold the sum (with a shadow for draining), and two an operand each. Each step accesses as
+    many: the sum is read and written, and both operands are latched.
+    """
+    return 2 + 2 * 8 * BYTES_BY_FORMAT[number_format] / 32
+
+
 def codec_of(technology: Technology, scheme: str) -> CodecFigures | None:
     """Return the codec of a memory scheme; "none" and "ideal" have none."""
     return {"parity": technology.parity, "secded": technology.secded}.get(scheme)
 
 
-def _components(machine: Machine, end: str) -> dict[str, float]:
+def _components(machine: Machine, end: End) -> dict[str, float]:
     technology, config = machine.technology, machine.config
-
-    def figure(of: Figure) -> float:
-        return float(getattr(of, end))
 
     parts = {}
     for name, domain in config.domains.items():
         parts[f"{name} lanes"] = domain.array.lanes * _lane_um2(machine, domain, end) / UM2_PER_MM2
-        parts[f"{name} buffers"] = _buffers_mm2(domain.buffers, technology, figure)
+        parts[f"{name} buffers"] = _buffers_mm2(domain.buffers, technology, end)
         parts[f"{name} vector unit"] = (
-            domain.vector_lanes * figure(technology.vector_lane_area_um2) / UM2_PER_MM2
+            domain.vector_lanes * technology.vector_lane_area_um2.at(end) / UM2_PER_MM2
         )
-    parts["controller"] = figure(technology.controller_area_mm2)
+    parts["controller"] = technology.controller_area_mm2.at(end)
     codec = codec_of(technology, config.memory.protected_scheme)
     if codec is not None:
-        parts["memory codec"] = figure(codec.area_um2) / UM2_PER_MM2
-    wiring = figure(technology.wiring_factor)
+        parts["memory codec"] = codec.area_um2.at(end) / UM2_PER_MM2
+    wiring = technology.wiring_factor.at(end)
     return {name: wiring * part for name, part in parts.items()}
 
 
-def _lane_um2(machine: Machine, domain: DomainConfig, end: str) -> float:
+def _lane_um2(machine: Machine, domain: DomainConfig, end: End) -> float:
     """Return the area of one lane: copies of multiplier-accumulators and registers, one voter.
 
     A lane has a 32-bit accumulator, its shadow for draining, and two operand registers; a
     temporal scheme keeps the results of the earlier repeats.
     """
     technology, scheme = machine.technology, ARRAY_SCHEMES[domain.array.scheme]
-    operand_bits = 8 * BYTES_BY_FORMAT[machine.config.number_format]
-    registers = 2 + 2 * operand_bits / 32
-    register = float(getattr(technology.register_32bit_area_um2, end))
-    mac = float(getattr(technology.mac[machine.config.number_format].area_um2, end))
+    registers = registers_of_mac(machine.config.number_format)
+    register = technology.register_32bit_area_um2.at(end)
+    mac = technology.mac[machine.config.number_format].area_um2.at(end)
     area_um2 = scheme.copies * (mac * domain.array.macs_per_cycle + registers * register)
     area_um2 += (scheme.repeats - 1) * register
     if scheme.votes:
-        area_um2 += float(getattr(technology.voter_32bit_area_um2, end))
+        area_um2 += technology.voter_32bit_area_um2.at(end)
     return area_um2
 
 
-def _buffers_mm2(buffers: BufferConfig, technology: Technology, figure) -> float:  # type: ignore[no-untyped-def]
+def _buffers_mm2(buffers: BufferConfig, technology: Technology, end: End) -> float:
     srams = buffer_srams(buffers, technology)
     scheme = MEMORY_SCHEMES[buffers.scheme]
     cells = sum(HALVES[name] * sram.area_mm2 for name, sram in srams.items())
     total = cells * scheme.storage_factor(WORD_BITS)
     codec = codec_of(technology, buffers.scheme)
     if codec is not None:
-        total += sum(HALVES.values()) * float(figure(codec.area_um2)) / UM2_PER_MM2
+        total += sum(HALVES.values()) * codec.area_um2.at(end) / UM2_PER_MM2
     return total

@@ -68,8 +68,8 @@ class Run:
             if work.on_array
         }
         for span in self.timeline:
-            domain, _, part = span.resource.partition(" ")
-            if span.what == COMPUTE and part == "array":
+            domain = span.domain_of_array
+            if span.what == COMPUTE and domain is not None:
                 found[span.layer][domain] += span.cycles
         return found
 
@@ -78,8 +78,8 @@ class Run:
         """For each domain, what its array did in every cycle; the causes sum to the latency."""
         found = {domain: dict.fromkeys(CAUSES, 0) for domain in DOMAINS}
         for span in self.timeline:
-            domain, _, part = span.resource.partition(" ")
-            if part == "array":
+            domain = span.domain_of_array
+            if domain is not None:
                 found[domain][span.what] += span.cycles
         return found
 

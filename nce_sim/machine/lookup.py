@@ -37,8 +37,8 @@ class Schedule:
         self._works: Mapping[str, LayerWork] = {w.layer.name: w for w in program.layers}
         self._compute: dict[tuple[str, str, int], tuple[int, int]] = {}
         for span in timeline.spans:
-            domain, _, part = span.resource.partition(" ")
-            if span.what == COMPUTE and part == "array":
+            domain = span.domain_of_array
+            if span.what == COMPUTE and domain is not None:
                 key = (domain, span.layer, span.tile)
                 self._compute[key] = (span.start_cycle, span.end_cycle)
         self._placements: dict[tuple[str, str], Placement] = {}

@@ -23,6 +23,12 @@ class Span:
     end_cycle: int
 
     @property
+    def domain_of_array(self) -> str | None:
+        """The domain whose array this span is about; None for any other resource."""
+        domain, _, part = self.resource.partition(" ")
+        return domain if part == "array" else None
+
+    @property
     def cycles(self) -> int:
         """Length of the span."""
         return self.end_cycle - self.start_cycle

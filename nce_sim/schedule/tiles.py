@@ -228,11 +228,7 @@ class _Tiler:
 
     def _input_bound(self, windows: Range) -> int:
         """Return an upper bound of the bytes that a range of windows reads."""
-        layer = self.layer
-        if not self.footprint.is_map:
-            return layer.in_shape[0] * self.element_bytes
-        start, stop = self._positions(windows)
-        return reach(layer, start, stop) * layer.in_shape[0] * self.element_bytes
+        return input_bound_bytes(self.layer, *self._positions(windows), self.element_bytes)
 
     def _split_reduction(self) -> Iterator[Tile]:
         """Yield ranges of K, wave by wave."""
@@ -320,9 +316,15 @@ def _ranges(reduction: int, length: int, taps: int) -> Iterator[Range]:
 
 def largest_window_bytes(layer: Layer, window: int, element_bytes: int) -> int:
     """Return an upper bound of the bytes that any window of so many positions reads."""
-    starts = range(0, layer.positions, window)
-    most = max(reach(layer, start, min(start + window, layer.positions)) for start in starts)
-    return most * layer.in_shape[0] * element_bytes
+    return max(
+        input_bound_bytes(layer, start, min(start + window, layer.positions), element_bytes)
+        for start in range(0, layer.positions, window)
+    )
+
+
+def input_bound_bytes(layer: Layer, start: int, stop: int, element_bytes: int) -> int:
+    """Return an upper bound of the bytes that output positions start to stop read."""
+    return reach(layer, start, stop) * layer.in_shape[0] * element_bytes
 
 
 def reach(layer: Layer, start: int, stop: int) -> int:
