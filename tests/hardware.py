@@ -41,6 +41,7 @@ def conv(
     name: str = "conv1", source: str = INPUT, *, inputs: tuple[int, int, int], channels: int,
     kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1), groups: int = 1,
+    bias: bool = False,
 ) -> Layer:  # fmt: skip
     size = [
         (inputs[1 + axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1)
@@ -52,12 +53,12 @@ def conv(
         raise ValueError(f"the kernel is larger than the map: {size}")
     return Layer(
         name, Kind.CONV2D, source, inputs, (channels, *size), kernel, stride, padding, dilation,
-        groups, relu=True, has_neurons=True,
+        groups, relu=True, has_neurons=True, bias=bias,
     )  # fmt: skip
 
 
-def linear(name: str, source: str, inputs: int, outputs: int) -> Layer:
-    return Layer(name, Kind.LINEAR, source, (inputs,), (outputs,), has_neurons=True)
+def linear(name: str, source: str, inputs: int, outputs: int, *, bias: bool = False) -> Layer:
+    return Layer(name, Kind.LINEAR, source, (inputs,), (outputs,), has_neurons=True, bias=bias)
 
 
 def max_pool(
@@ -79,6 +80,10 @@ def global_pool(
         name, Kind.AVERAGE_POOL, source, inputs, shape, inputs[1:], inputs[1:],
         groups=inputs[0], has_neurons=True,
     )  # fmt: skip
+
+
+def add(name: str, source: str, *others: str, inputs: tuple[int, int, int]) -> Layer:
+    return Layer(name, Kind.ADD, source, inputs, inputs, groups=inputs[0], others=others)
 
 
 def flatten(name: str, source: str, inputs: tuple[int, ...]) -> Layer:
@@ -104,6 +109,26 @@ def allcnn_c() -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def vgg16() -> tuple[Layer, ...]:
+    """VGG-16 on 3x224x224 (Simonyan and Zisserman 2015), without parameters."""
+    plan = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
+    layers: list[Layer] = []
+    shape, source = (3, 224, 224), INPUT
+    for block, (channels, count) in enumerate(plan, 1):
+        for number in range(1, count + 1):
+            name = f"conv{block}_{number}"
+            layers.append(conv(name, source, inputs=shape, channels=channels, bias=True))
+            shape, source = layers[-1].out_shape, name
+        layers.append(max_pool(f"pool{block}", source, shape))
+        shape, source = layers[-1].out_shape, f"pool{block}"
+    layers.append(flatten("flat", source, shape))
+    source, size = "flat", layers[-1].outputs
+    for number, outputs in enumerate((4096, 4096, 1000), 1):
+        layers.append(linear(f"fc{number}", source, size, outputs, bias=True))
+        source, size = f"fc{number}", outputs
+    return tuple(layers)
+
+
 SMALL_DOMAIN = {
     "array": {
         "rows": 4, "columns": 4, "macs_per_cycle": 1, "activation_words": 8, "weight_words": 4,
@@ -111,21 +136,33 @@ SMALL_DOMAIN = {
     },
     "buffers": {
         "input_bytes": 512, "weight_bytes": 512, "output_bytes": 128, "resident_bytes": 512,
-        "port_bytes_per_cycle": 4, "scheme": "none",
+        "port_bytes_per_cycle": 4, "scheme": "none", "codec_cycles": 0,
     },
     "vector_lanes": 2,
 }  # fmt: skip
 
 SMALL_MACHINE = {
     "name": "test", "description": "made by the tests", "technology": "28nm", "clock_mhz": 100,
-    "number_format": "fp16", "dataflow": "broadcast",
+    "number_format": "fp16", "dataflow": "broadcast", "layout": "packed", "weights": "duplicate",
+    "overflow": False,
     "protected": SMALL_DOMAIN, "unprotected": deepcopy(SMALL_DOMAIN),
-    "bus": {"bytes_per_cycle": 8, "quantum_bytes": 64, "length_factor": 1.5},
+    "bus": {
+        "bytes_per_cycle": 8, "quantum_bytes": 16, "arbitration": "round_robin",
+        "length_factor": 1.5,
+    },
     "memory": {
-        "bytes_per_cycle": 6.4, "latency_cycles": 10, "burst_bytes": 16,
-        "protected_scheme": "secded",
+        "bytes_per_cycle": 6.4, "efficiency": {"weights": 1.0, "maps": 1.0, "writes": 1.0},
+        "latency_cycles": 10, "outstanding_requests": 8, "burst_bytes": 16, "row_bytes": 64,
+        "refresh_interval_cycles": 100, "refresh_cycles": 0, "protected_scheme": "secded",
+        "codec_cycles": 0,
     },
     "controller": {"cycles_per_tile": 3, "cycles_per_barrier": 7},
+}  # fmt: skip
+
+SMALL_FABRIC = {
+    "rows": 4, "columns": 7, "macs_per_cycle": 1, "activation_words_per_row": 2,
+    "weight_words_per_column": 1, "pipeline_cycles": 2, "scheme": "tmr", "clusters": 1,
+    "fuse_per_layer": True, "switch_cycles": 5, "switch_pj": 10,
 }  # fmt: skip
 
 
@@ -150,6 +187,14 @@ def _change(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def fused_dict(**changes: Any) -> dict[str, Any]:
+    """Return the small machine with a fabric in place of its arrays, as a dict."""
+    content = {**machine_dict(), "fabric": deepcopy(SMALL_FABRIC)}
+    for domain in ("protected", "unprotected"):
+        del content[domain]["array"]
+    return _change(content, changes)
+
+
 def machine(**changes: Any) -> Machine:
     """Return the small machine with some fields changed."""
     return Machine(
@@ -159,8 +204,19 @@ def machine(**changes: Any) -> Machine:
 
 def changed(original: Machine, **changes: Any) -> Machine:
     """Return a machine with some fields changed."""
-    content = _change(original.config.model_dump(), changes)
-    return Machine(config=MachineConfig.model_validate(content), technology=original.technology)
+    content = original.config.model_dump()
+    if content["fabric"] is not None:
+        for domain in ("protected", "unprotected"):
+            del content[domain]["array"]
+    config = MachineConfig.model_validate(_change(content, changes))
+    return Machine(config=config, technology=original.technology)
+
+
+def fused(**changes: Any) -> Machine:
+    """Return the small machine with a fabric, some fields changed."""
+    return Machine(
+        config=MachineConfig.model_validate(fused_dict(**changes)), technology=technology()
+    )
 
 
 def split_of(masks: Masks) -> Split:
@@ -213,60 +269,119 @@ def convolutions(
     return conv(
         name, source, inputs=shape, channels=groups * draw(st.integers(1, 6 // groups + 1)),
         kernel=kernel, stride=draw(pairs), padding=padding, dilation=dilation, groups=groups,
+        bias=draw(st.booleans()),
     )  # fmt: skip
 
 
 @st.composite
+def residual_blocks(
+    draw: st.DrawFn, shape: tuple[int, int, int], number: int, source: str
+) -> list[Layer]:
+    """Draw one or two convolutions that keep the shape, and the sum of their maps with the source.
+
+    The sum may have three parts.
+    """
+    layers: list[Layer] = []
+    names = [source]
+    for step in range(draw(st.integers(1, 2))):
+        size = draw(st.sampled_from([1, 3]))
+        layers.append(
+            conv(
+                f"conv{number}_{step}", names[-1], inputs=shape, channels=shape[0],
+                kernel=(size, size), padding=(size // 2, size // 2), bias=draw(st.booleans()),
+            )
+        )  # fmt: skip
+        names.append(layers[-1].name)
+    others = names[:-1] if draw(st.booleans()) else names[:1]
+    return [*layers, add(f"add{number}", names[-1], *others, inputs=shape)]
+
+
+@st.composite
 def chains(draw: st.DrawFn) -> tuple[Layer, ...]:
-    """Draw a network: convolutions and pooling, then a head of one of several kinds."""
+    """Draw a network: convolutions, pooling, residual blocks, then a head of some kind."""
     layers: list[Layer] = []
     shape = draw(st.tuples(st.integers(1, 4), st.integers(2, 7), st.integers(2, 7)))
     source = INPUT
     for number in range(draw(st.integers(1, 3))):
-        pool = number > 0 and min(shape[1:]) >= 2 and draw(st.booleans())
-        if pool:
+        kind = draw(st.sampled_from(["conv", "conv", "pool", "residual"]))
+        if kind == "pool" and number > 0 and min(shape[1:]) >= 2:
             kernel = draw(st.integers(2, min(3, *shape[1:])))
             layer = max_pool(
                 f"pool{number}", source, shape, kernel, draw(st.integers(1, 2)),
                 draw(st.integers(0, 1)),
             )  # fmt: skip
+            layers.append(layer)
+        elif kind == "residual":
+            layers += draw(residual_blocks(shape, number, source))
         else:
-            layer = draw(convolutions(shape, f"conv{number}", source))
-        layers.append(layer)
-        shape, source = layer.out_shape, layer.name
+            layers.append(draw(convolutions(shape, f"conv{number}", source)))
+        shape, source = layers[-1].out_shape, layers[-1].name
     head = draw(st.sampled_from(["none", "global", "vector", "linear", "two linear"]))
     if head in ("global", "vector"):
         layers.append(global_pool("head", source, shape, as_vector=head == "vector"))
     elif head != "none":
         layers.append(flatten("flat", source, shape))
-        layers.append(linear("fc1", "flat", layers[-1].outputs, draw(st.integers(1, 12))))
+        outputs, bias = st.integers(1, 12), draw(st.booleans())
+        layers.append(linear("fc1", "flat", layers[-1].outputs, draw(outputs), bias=bias))
         if head == "two linear":
-            layers.append(linear("fc2", "fc1", layers[-1].outputs, draw(st.integers(1, 12))))
+            layers.append(linear("fc2", "fc1", layers[-1].outputs, draw(outputs)))
     return tuple(layers)
 
 
 @st.composite
 def machines(draw: st.DrawFn) -> Machine:
-    """Draw a small machine; its two domains differ."""
+    """Draw a small machine: two unlike domains with their own arrays, or one fabric."""
     content = machine_dict(
         dataflow=draw(st.sampled_from(["broadcast", "systolic_os"])),
         number_format=draw(st.sampled_from(["int8", "fp16"])),
-        bus__bytes_per_cycle=draw(st.sampled_from([1, 2.5, 8, 64])),
-        bus__quantum_bytes=draw(st.sampled_from([1, 16, 64])),
-        memory__bytes_per_cycle=draw(st.sampled_from([0.7, 3, 6.4, 25.6])),
-        memory__latency_cycles=draw(st.integers(0, 20)),
-        memory__burst_bytes=draw(st.sampled_from([1, 16, 64])),
-        memory__protected_scheme=draw(st.sampled_from(["none", "parity", "secded"])),
+        layout=draw(st.sampled_from(["packed", "holes"])),
+        weights=draw(st.sampled_from(["duplicate", "protected_only"])),
+        overflow=draw(st.booleans()),
+        memory=draw(memories()),
         controller__cycles_per_tile=draw(st.integers(0, 5)),
         controller__cycles_per_barrier=draw(st.integers(0, 9)),
     )
+    if draw(st.integers(0, 3)) == 0:
+        content["fabric"] = draw(fabrics())
     for domain in ("protected", "unprotected"):
-        content[domain] = {
-            "array": draw(arrays()),
-            "buffers": draw(buffers()),
-            "vector_lanes": draw(st.integers(1, 4)),
-        }
+        content[domain] = {"buffers": draw(buffers()), "vector_lanes": draw(st.integers(1, 4))}
+        if "fabric" not in content:
+            content[domain]["array"] = draw(arrays())
+    content["bus"] = draw(buses(content))
     return Machine(config=MachineConfig.model_validate(content), technology=technology())
+
+
+@st.composite
+def buses(draw: st.DrawFn, content: dict[str, Any]) -> dict[str, Any]:
+    """Draw a bus with a quantum of at least a cycle and at most an eighth of any buffer."""
+    halves = (f"{name}_bytes" for name in ("input", "weight", "output"))
+    held = [content[d]["buffers"][half] for half in halves for d in ("protected", "unprotected")]
+    quantum = draw(st.sampled_from([q for q in (1, 3, 5, 8, 12, 50) if q * 8 <= min(held)]))
+    widths = [width for width in (0.7, 1, 2.5, 8, 50) if width <= quantum]
+    return {
+        "bytes_per_cycle": draw(st.sampled_from(widths)),
+        "quantum_bytes": quantum,
+        "arbitration": draw(st.sampled_from(["round_robin", "priority"])),
+        "length_factor": 1.5,
+    }
+
+
+@st.composite
+def memories(draw: st.DrawFn) -> dict[str, Any]:
+    interval = draw(st.sampled_from([10, 100]))
+    shares = st.sampled_from([1.0, 0.85, 0.3])
+    return {
+        "bytes_per_cycle": draw(st.sampled_from([0.7, 3, 6.4, 25.6])),
+        "efficiency": {name: draw(shares) for name in ("weights", "maps", "writes")},
+        "latency_cycles": draw(st.integers(0, 20)),
+        "outstanding_requests": draw(st.sampled_from([1, 2, 16])),
+        "burst_bytes": draw(st.sampled_from([1, 6, 16, 64])),
+        "row_bytes": draw(st.sampled_from([16, 64, 200])),
+        "refresh_interval_cycles": interval,
+        "refresh_cycles": draw(st.sampled_from([0, 1, interval // 3])),
+        "protected_scheme": draw(st.sampled_from(["none", "ideal", "parity", "secded"])),
+        "codec_cycles": draw(st.integers(0, 2)),
+    }
 
 
 @st.composite
@@ -278,7 +393,30 @@ def arrays(draw: st.DrawFn) -> dict[str, Any]:
         "activation_words": draw(st.integers(1, 9)),
         "weight_words": draw(st.integers(1, 9)),
         "pipeline_cycles": draw(st.integers(0, 4)),
-        "scheme": draw(st.sampled_from(["none", "ideal", "tmr", "temporal_tmr"])),
+        "scheme": draw(st.sampled_from(SCHEMES)),
+    }
+
+
+SCHEMES = ("none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr")
+
+
+@st.composite
+def fabrics(draw: st.DrawFn) -> dict[str, Any]:
+    scheme = draw(st.sampled_from(["tmr", "dmr_retry"]))
+    copies = 3 if scheme == "tmr" else 2
+    columns = draw(st.integers(copies + 1, 10))
+    return {
+        "rows": draw(st.integers(1, 4)),
+        "columns": columns,
+        "macs_per_cycle": draw(st.integers(1, 2)),
+        "activation_words_per_row": draw(st.integers(1, 2)),
+        "weight_words_per_column": draw(st.integers(1, 2)),
+        "pipeline_cycles": draw(st.integers(0, 4)),
+        "scheme": scheme,
+        "clusters": draw(st.integers(1, (columns - 1) // copies)),
+        "fuse_per_layer": draw(st.booleans()),
+        "switch_cycles": draw(st.sampled_from([0, 7, 50])),
+        "switch_pj": 10,
     }
 
 
@@ -291,4 +429,5 @@ def buffers(draw: st.DrawFn) -> dict[str, Any]:
         "resident_bytes": draw(st.sampled_from([0, 50, 150, 2000])),
         "port_bytes_per_cycle": draw(st.sampled_from([1, 2.5, 16])),
         "scheme": draw(st.sampled_from(["none", "parity", "secded"])),
+        "codec_cycles": draw(st.integers(0, 2)),
     }

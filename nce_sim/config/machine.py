@@ -1,17 +1,19 @@
 """The schema of a machine in `hw_configs/`."""
 
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.config.technology import NumberFormat, Technology, load_technology
 from nce_sim.errors import InputError
 
-ArraySchemeName = Literal["none", "ideal", "tmr", "temporal_tmr"]
+ArraySchemeName = Literal["none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr"]
 MemorySchemeName = Literal["none", "ideal", "parity", "secded"]
+NS_PER_US = 1000
 
 
 class ArrayConfig(Strict):
@@ -40,6 +42,14 @@ class BufferConfig(Strict):
     resident_bytes: int = Field(ge=0, description="maps that stay on the chip between layers")
     port_bytes_per_cycle: PositiveFloat = Field(description="between resident and other buffers")
     scheme: MemorySchemeName = Field(description="how the words are protected")
+    codec_cycles: int = Field(
+        ge=0, description="pipelined: lengthens the fill of every wave and crossings from here"
+    )
+
+    @property
+    def smallest_half_bytes(self) -> int:
+        """The smallest half of the double buffers: the least that bounds a tile."""
+        return min(self.input_bytes, self.weight_bytes, self.output_bytes)
 
 
 class DomainConfig(Strict):
@@ -50,21 +60,111 @@ class DomainConfig(Strict):
     vector_lanes: PositiveInt = Field(description="elements a cycle of the pooling unit")
 
 
+class FabricConfig(Strict):
+    """Columns of PEs that are fused into PPEs: `fused` arrays, in place of two dedicated ones.
+
+    A cluster is as many adjacent columns as the scheme has copies. Of C columns, x fused clusters
+    give x columns of PPEs beside C - x * copies columns of PEs.
+    """
+
+    rows: PositiveInt = Field(description="lanes of a column")
+    columns: PositiveInt = Field(description="physical columns")
+    macs_per_cycle: PositiveInt = Field(description="multiply-accumulates of a lane in a cycle")
+    activation_words_per_row: PositiveInt = Field(description="words a cycle, for each domain")
+    weight_words_per_column: PositiveInt = Field(description="words a cycle and column")
+    pipeline_cycles: int = Field(ge=0, description="fill of the pipeline, added to every wave")
+    scheme: Literal["tmr", "dmr_retry"] = Field(description="how a fused cluster works")
+    clusters: PositiveInt = Field(description="clusters that are fused at the start")
+    fuse_per_layer: bool = Field(
+        description="whether the controller fuses anew at layer boundaries where that pays"
+    )
+    switch_cycles: int = Field(ge=0, description="to drain, switch and refill; hidden by nothing")
+    switch_pj: float = Field(ge=0, description="energy of one change of the fusing")
+
+    @property
+    def cluster_columns(self) -> int:
+        """Physical columns of a fused cluster."""
+        return {"tmr": 3, "dmr_retry": 2}[self.scheme]
+
+    @property
+    def most_clusters(self) -> int:
+        """Clusters that can be fused: at least one column of PEs stays."""
+        return (self.columns - 1) // self.cluster_columns
+
+    def arrays(self, clusters: int) -> dict[str, ArrayConfig]:
+        """Return both domains' arrays while `clusters` clusters are fused."""
+        single = self.columns - clusters * self.cluster_columns
+        return {
+            "protected": self._array(clusters, self.scheme),
+            "unprotected": self._array(single, "none"),
+        }
+
+    def _array(self, columns: int, scheme: ArraySchemeName) -> ArrayConfig:
+        return ArrayConfig(
+            rows=self.rows,
+            columns=columns,
+            macs_per_cycle=self.macs_per_cycle,
+            activation_words=self.rows * self.activation_words_per_row,
+            weight_words=columns * self.weight_words_per_column,
+            pipeline_cycles=self.pipeline_cycles,
+            scheme=scheme,
+        )
+
+
 class BusConfig(Strict):
     """The one bus that joins both domains, the controller and the external memory."""
 
     bytes_per_cycle: PositiveFloat
     quantum_bytes: PositiveInt = Field(description="what a port may move before the next is asked")
+    arbitration: Literal["round_robin", "priority"] = Field(
+        description="among ports in fixed order: protected load and store, unprotected, controller"
+    )
     length_factor: PositiveFloat = Field(description="length of the bus in units of sqrt(area)")
+
+
+class EfficiencyConfig(Strict):
+    """The share of the peak bandwidth that a kind of stream sustains, refresh apart."""
+
+    weights: float = Field(gt=0, le=1, description="long reads")
+    maps: float = Field(gt=0, le=1, description="reads of short segments")
+    writes: float = Field(gt=0, le=1, description="writes of short segments")
 
 
 class MemoryConfig(Strict):
     """The external memory: one channel behind the bus, one region for each domain."""
 
-    bytes_per_cycle: PositiveFloat = Field(description="sustained, in bytes per NCE cycle")
-    latency_cycles: int = Field(ge=0, description="from a request to its first byte")
+    bytes_per_cycle: PositiveFloat = Field(description="peak, in bytes per NCE cycle")
+    efficiency: EfficiencyConfig
+    latency_cycles: int = Field(ge=0, description="from a request to its first byte; pipelined")
+    outstanding_requests: PositiveInt = Field(description="bursts that a port may have under way")
     burst_bytes: PositiveInt = Field(description="the smallest transfer")
+    row_bytes: PositiveInt = Field(description="a row (page); opening one is counted")
+    refresh_interval_cycles: PositiveInt = Field(description="from one refresh to the next")
+    refresh_cycles: int = Field(ge=0, description="that a refresh takes; spread evenly")
     protected_scheme: MemorySchemeName = Field(description="of the protected region; inline")
+    codec_cycles: int = Field(ge=0, description="pipelined; reads from the protected region")
+
+    def rate(self, efficiency: float) -> Fraction:
+        """Return the bytes a cycle that one port gets, at that share of the peak.
+
+        Refreshes take their share, and by Little's law a port gets no more than its outstanding
+        bursts in one latency.
+        """
+        refreshed = 1 - Fraction(self.refresh_cycles, self.refresh_interval_cycles)
+        sustained = exact(self.bytes_per_cycle) * exact(efficiency) * refreshed
+        if self.latency_cycles == 0:
+            return sustained
+        window = Fraction(self.outstanding_requests * self.burst_bytes, self.latency_cycles)
+        return min(sustained, window)
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Self:
+        if self.refresh_cycles >= self.refresh_interval_cycles:
+            raise ValueError(
+                f"refresh_cycles ({self.refresh_cycles}) must be below refresh_interval_cycles "
+                f"({self.refresh_interval_cycles})"
+            )
+        return self
 
 
 class ControllerConfig(Strict):
@@ -75,7 +175,10 @@ class ControllerConfig(Strict):
 
 
 class MachineConfig(Strict):
-    """A whole machine. Times are cycles of its one clock."""
+    """A whole machine. Times are cycles of its one clock.
+
+    Its arrays are `dedicated`, one for each domain, or share a `fabric` of columns that are fused.
+    """
 
     name: str
     description: str
@@ -83,6 +186,14 @@ class MachineConfig(Strict):
     clock_mhz: PositiveFloat
     number_format: NumberFormat = Field(description="of operands; sums are 32 bits wide")
     dataflow: Literal["broadcast", "systolic_os"]
+    layout: Literal["packed", "holes"] = Field(
+        description="maps by rows of each channel: a domain's elements close up, or stay in place"
+    )
+    weights: Literal["duplicate", "protected_only"] = Field(
+        description="whether weights that both domains use are stored in both regions"
+    )
+    overflow: bool = Field(description="whether idle PPEs take waves of unprotected neurons")
+    fabric: FabricConfig | None = None
     protected: DomainConfig
     unprotected: DomainConfig
     bus: BusConfig
@@ -95,10 +206,58 @@ class MachineConfig(Strict):
         return {"protected": self.protected, "unprotected": self.unprotected}
 
     @property
+    def arrays(self) -> dict[str, ArrayConfig]:
+        """Both arrays by domain; of a fabric, as it is fused at the start."""
+        return {name: domain.array for name, domain in self.domains.items()}
+
+    @property
     def ppe_ratio(self) -> float:
         """Share of the lanes that are protected."""
         protected, unprotected = self.protected.array.lanes, self.unprotected.array.lanes
         return protected / (protected + unprotected)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fuse(cls, content: Any) -> Any:
+        """Derive both arrays from the fabric, if there is one."""
+        if not isinstance(content, dict) or not isinstance(content.get("fabric"), dict):
+            return content
+        fabric = FabricConfig.model_validate(content["fabric"])
+        if fabric.clusters > fabric.most_clusters:
+            raise ValueError(
+                f"fabric.clusters is {fabric.clusters}; {fabric.columns} columns in clusters of "
+                f"{fabric.cluster_columns} allow 1 to {fabric.most_clusters}"
+            )
+        content = dict(content)
+        for name, array in fabric.arrays(fabric.clusters).items():
+            domain = content.get(name)
+            if isinstance(domain, dict):
+                if "array" in domain:
+                    raise ValueError(f"{name}.array and fabric exclude each other: leave one out")
+                content[name] = {**domain, "array": array.model_dump()}
+        return content
+
+    @model_validator(mode="after")
+    def _quantum_suits(self) -> Self:
+        """An arbiter that gives a port a whole tile at a time would hide contention."""
+        half = min(domain.buffers.smallest_half_bytes for domain in self.domains.values())
+        quantum, width = self.bus.quantum_bytes, self.bus.bytes_per_cycle
+        if quantum < width:
+            raise ValueError(
+                f"bus.quantum_bytes is {quantum}: it must be at least what the bus moves in a "
+                f"cycle, {width:g}"
+            )
+        if quantum * 8 > half:
+            raise ValueError(
+                f"bus.quantum_bytes is {quantum}: it may be at most an eighth of the smallest "
+                f"input, weight or output buffer, {half // 8} bytes"
+            )
+        return self
+
+
+def exact(decimal: float) -> Fraction:
+    """Return the number that was written in decimal: 25.6 is 128/5."""
+    return Fraction(str(decimal))
 
 
 class Machine(Strict):
@@ -126,6 +285,12 @@ def load_machine(name_or_path: str | Path) -> Machine:
         raise InputError(
             f"{path}: number_format {config.number_format} has no figures in technology "
             f"'{technology.name}', which knows {', '.join(technology.mac)}"
+        )
+    slowest = max(row.cycle_ns for row in technology.sram.rows)
+    if config.clock_mhz * slowest > NS_PER_US:
+        raise InputError(
+            f"{path}: clock_mhz is {config.clock_mhz:g}, but a buffer's bank of technology "
+            f"'{technology.name}' cycles in {slowest:.3f} ns: at most {NS_PER_US / slowest:.0f} MHz"
         )
     return Machine(config=config, technology=technology)
 

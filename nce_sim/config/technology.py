@@ -58,6 +58,7 @@ class SramRow(Strict):
     write_pj: PositiveFloat
     leakage_mw: PositiveFloat
     area_mm2: PositiveFloat
+    cycle_ns: PositiveFloat
 
 
 class SramFigures(Strict):
@@ -66,7 +67,7 @@ class SramFigures(Strict):
     largest_bank_kib: PositiveInt
     cell_type: str
     source: str
-    rows: list[SramRow] = Field(min_length=2)
+    rows: tuple[SramRow, ...] = Field(min_length=2, strict=False)
 
 
 class CodecFigures(Strict):
@@ -95,6 +96,7 @@ class Technology(Strict):
     secded: CodecFigures
     bus_pj_per_byte_mm: Figure
     memory_pj_per_byte: Figure
+    memory_background_mw: Figure
     vector_element_pj: Figure
     vector_lane_area_um2: Figure
     controller_tile_pj: Figure

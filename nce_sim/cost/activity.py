@@ -1,4 +1,4 @@
-"""What the machine did in one inference: the counts that energy is computed from."""
+"""What the machine did in one run: the counts that energy is computed from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DomainActivity:
-    """Counts of one domain. MACs and operand reads include the repeats of temporal schemes.
+    """Counts of one domain's array, vector unit and buffers, all images of a batch together.
 
-    `input_read_bytes` are read by the lanes and, for the windows of pooling, by the vector unit.
+    MACs and operand reads include the repeats of temporal schemes and of mismatches.
+    `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
     `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
-    `padded_macs` of these multiply padding. `output_bytes` leave the lanes; `resident_read_bytes`
-    and `resident_written_bytes` move through the domain's resident buffer, crossings to the other
-    domain included.
+    `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are the other
+    domain's. `output_bytes` leave the lanes; `resident_read_bytes` and `resident_written_bytes`
+    move through the domain's resident buffer, crossings to the other domain included.
     """
 
     neurons: int
+    overflow_neurons: int
     useful_macs: int
     padded_macs: int
     lane_macs: int
@@ -29,17 +31,18 @@ class DomainActivity:
     resident_written_bytes: int
     vector_elements: int
     waves: int
+    repeated_waves: int
     idle_lane_cycles: int
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Counts of one inference.
+    """Counts of one run.
 
     `bus_bytes` is all that moved on the bus, check bits and unused parts of bursts included;
     `memory_bytes` of it came from or went to external memory. `crossing_bytes` are the data that
-    one domain read from the other. `memory_words_read` and `memory_words_written` are 64-bit words
-    of data in the protected region.
+    one array read from the other domain. `memory_words_read` and `memory_words_written` are 64-bit
+    words of data in the protected region, `rows_opened` activations of the memory's rows.
     """
 
     domains: Mapping[str, DomainActivity]
@@ -50,5 +53,9 @@ class Activity:
     map_bytes: int
     memory_words_read: int
     memory_words_written: int
+    rows_opened: int
+    refreshes: int
     tiles: int
+    switches: int
     latency_cycles: int
+    images: int

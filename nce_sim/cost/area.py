@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-from nce_sim.config.machine import BufferConfig, DomainConfig, Machine
+from nce_sim.config.machine import BufferConfig, DomainConfig, FabricConfig, Machine
 from nce_sim.config.technology import (
     BYTES_BY_FORMAT,
     ENDS,
@@ -98,12 +98,20 @@ def _components(machine: Machine, end: End) -> dict[str, float]:
         parts[f"{name} vector unit"] = (
             domain.vector_lanes * technology.vector_lane_area_um2.at(end) / UM2_PER_MM2
         )
+    if config.fabric is not None:
+        parts["protected lanes"] += _spare_voters_mm2(config.fabric, technology, end)
     parts["controller"] = technology.controller_area_mm2.at(end)
     codec = codec_of(technology, config.memory.protected_scheme)
     if codec is not None:
         parts["memory codec"] = codec.area_um2.at(end) / UM2_PER_MM2
     wiring = technology.wiring_factor.at(end)
     return {name: wiring * part for name, part in parts.items()}
+
+
+def _spare_voters_mm2(fabric: FabricConfig, technology: Technology, end: End) -> float:
+    """Return the area of the voters of clusters that could be fused and are not."""
+    spare = fabric.rows * (fabric.most_clusters - fabric.clusters)
+    return spare * technology.voter_32bit_area_um2.at(end) / UM2_PER_MM2
 
 
 def _lane_um2(machine: Machine, domain: DomainConfig, end: End) -> float:

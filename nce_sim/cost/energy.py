@@ -62,9 +62,13 @@ def _components(machine: Machine, activity: Activity, area: Area, end: End) -> d
     if codec is not None:
         parts["external memory"] += activity.memory_words_read * codec.decode_pj.at(end)
         parts["external memory"] += activity.memory_words_written * codec.encode_pj.at(end)
+    latency_us = activity.latency_cycles / config.clock_mhz
+    background_mw = technology.memory_background_mw.at(end)
+    parts["external memory"] += background_mw * latency_us * PJ_PER_MW_US
     parts["controller"] = activity.tiles * technology.controller_tile_pj.at(end)
     parts["controller"] += activity.latency_cycles * technology.controller_cycle_pj.at(end)
-    latency_us = activity.latency_cycles / config.clock_mhz
+    if config.fabric is not None:
+        parts["controller"] += activity.switches * config.fabric.switch_pj
     parts["leakage"] = leakage_mw * latency_us * PJ_PER_MW_US
     return parts
 

@@ -1,6 +1,7 @@
 """Energy, leakage and area of SRAM by size, from a table of banks."""
 
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, exp, log
 
 import numpy as np
@@ -21,6 +22,7 @@ class SramCost:
     area_mm2: float
 
 
+@cache
 def sram_cost(figures: SramFigures, capacity_bytes: int) -> SramCost:
     """Return the figures of a buffer made of equal banks of at most the table's largest size.
 

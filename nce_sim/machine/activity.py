@@ -1,96 +1,179 @@
 """Count what a program makes the machine do."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.machine.channel import Traffic
-from nce_sim.protection.schemes import ARRAY_SCHEMES
-from nce_sim.schedule.domains import DOMAINS, FOREIGN, PROTECTED
-from nce_sim.schedule.program import EXTERNAL, RESIDENT, DomainWork, Program
+from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
+from nce_sim.schedule.layout import ECC_WORD_BITS, Region
+from nce_sim.schedule.program import LayerWork, Program, Share
+from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream
+from nce_sim.schedule.vector import operands
 
 
-def count_activity(program: Program, bus: Traffic, latency_cycles: int) -> Activity:
-    """Return the counts of one run of `program`; `bus` is what its bus moved."""
-    shares = [(work, domain, work.domains[domain]) for work in program.layers for domain in DOMAINS]
-    on_chip = sum(n for what, n in bus.bytes_by_purpose.items() if what.endswith("on chip"))
-    map_bytes = sum(work.map_bytes for work in program.layers)
-    read = written = 0
-    for _, domain, share in shares:
-        own, foreign = _external_reads(share)
-        weights = sum(tile.weight_bytes for tile in share.tiles)
-        read += own + weights if domain == PROTECTED else foreign
-        if domain == PROTECTED and share.outputs == EXTERNAL:
-            written += sum(tile.output_bytes for tile in share.tiles)
+@dataclass
+class _Moved:
+    """Sums over all streams: data by (array, what), and by the resident buffer at their end."""
+
+    by_array: dict[tuple[str, str], int]
+    resident_read: dict[str, int]
+    resident_written: dict[str, int]
+    bus: int = 0
+    memory: int = 0
+    spilled: int = 0
+    protected_read: int = 0
+    protected_written: int = 0
+    rows_opened: int = 0
+
+
+def count_activity(program: Program, latency_cycles: int) -> Activity:
+    """Return the counts of one run of `program`."""
+    moved = _sum_streams(program)
+    check_bits = MEMORY_SCHEMES[program.machine.memory.protected_scheme].check_bits(ECC_WORD_BITS)
+    word_bytes = (ECC_WORD_BITS + check_bits) / 8
     return Activity(
-        domains={domain: _domain_activity(program, domain) for domain in DOMAINS},
-        bus_bytes=sum(bus.bytes_by_purpose.values()),
-        memory_bytes=sum(bus.bytes_by_purpose.values()) - on_chip,
-        crossing_bytes=sum(t.foreign_input_bytes for _, _, s in shares for t in s.tiles),
-        spilled_bytes=sum(
-            t.output_bytes for _, _, s in shares if s.outputs == EXTERNAL for t in s.tiles
-        ),
-        map_bytes=map_bytes,
-        memory_words_read=-(-(read + map_bytes) // 8),
-        memory_words_written=-(-written // 8),
-        tiles=sum(len(share.tiles) for _, _, share in shares),
+        domains={domain: _domain_activity(program, domain, moved) for domain in DOMAINS},
+        bus_bytes=moved.bus,
+        memory_bytes=moved.memory,
+        crossing_bytes=sum(moved.by_array[array, CROSSINGS] for array in DOMAINS),
+        spilled_bytes=moved.spilled,
+        map_bytes=sum(work.map_bytes for work in program.layers),
+        memory_words_read=int(moved.protected_read // word_bytes),
+        memory_words_written=int(moved.protected_written // word_bytes),
+        rows_opened=moved.rows_opened,
+        refreshes=latency_cycles // program.machine.memory.refresh_interval_cycles,
+        tiles=sum(len(share.tiles) for array in DOMAINS for _, share in program.shares(array)),
+        switches=sum(work.switches for work in program.layers),
         latency_cycles=latency_cycles,
+        images=program.batch,
     )
 
 
-def _external_reads(share: DomainWork) -> tuple[int, int]:
-    """Return the bytes of own and of foreign inputs that come from external memory."""
-    own = sum(tile.own_input_bytes for tile in share.tiles)
-    foreign = sum(tile.foreign_input_bytes for tile in share.tiles)
-    return (
-        own if share.own_inputs == EXTERNAL else 0,
-        foreign if share.foreign_inputs == EXTERNAL else 0,
+def _sum_streams(program: Program) -> _Moved:
+    moved = _Moved(
+        {(array, what): 0 for array in DOMAINS for what in (WEIGHTS, INPUTS, CROSSINGS, OUTPUTS)},
+        dict.fromkeys(DOMAINS, 0),
+        dict.fromkeys(DOMAINS, 0),
     )
+    for array, stream in _streams(program):
+        moved.by_array[array, stream.what] += stream.data_bytes
+        is_output = stream.what == OUTPUTS
+        if stream.external:
+            _add_external(moved, stream, is_output)
+        else:
+            place = moved.resident_written if is_output else moved.resident_read
+            place[stream.domain] += stream.data_bytes
+            moved.bus += stream.moved_bytes if stream.domain != array else 0
+    region = Region.of(program.machine)[PROTECTED]
+    for work in program.layers:
+        if work.map_bytes:
+            fetched = region.segment(work.map_bytes)
+            moved.bus += fetched.moved_bytes
+            moved.memory += fetched.moved_bytes
+            moved.protected_read += fetched.moved_bytes
+            moved.rows_opened += fetched.rows_opened
+    return moved
 
 
-def _domain_activity(program: Program, domain: str) -> DomainActivity:
-    shares = [(work.layer, work.domains[domain]) for work in program.layers]
-    foreign_shares = [work.domains[FOREIGN[domain]] for work in program.layers]
-    size = program.element_bytes
-    plans = [share.plan for _, share in shares if share.plan is not None]
-    scheme = ARRAY_SCHEMES[program.machine.domains[domain].array.scheme]
-    neurons = sum(int(plan.neurons.sum()) for plan in plans)
-    useful = sum(int(plan.neurons.sum()) * plan.layer.reduction_length for plan in plans)
-    tiles = [tile for _, share in shares for tile in share.tiles]
-    resident_reads = sum(
-        tile.own_input_bytes
-        for _, share in shares
-        if share.own_inputs == RESIDENT
-        for tile in share.tiles
-    ) + sum(
-        tile.foreign_input_bytes
-        for share in foreign_shares
-        if share.foreign_inputs == RESIDENT
-        for tile in share.tiles
-    )
-    vector_elements = sum(
-        int(np.count_nonzero(share.mask)) * layer.window
-        for layer, share in shares
-        if share.plan is None and not layer.has_neurons
+def _streams(program: Program) -> Iterator[tuple[str, Stream]]:
+    for array in DOMAINS:
+        for _, share in program.shares(array):
+            for tile in share.tiles:
+                for stream in tile.loads:
+                    yield array, stream
+                for stream in tile.stores:
+                    yield array, stream
+
+
+def _add_external(moved: _Moved, stream: Stream, is_output: bool) -> None:
+    moved.bus += stream.moved_bytes
+    moved.memory += stream.moved_bytes
+    moved.rows_opened += stream.rows_opened
+    if is_output:
+        moved.spilled += stream.data_bytes
+    if stream.domain == PROTECTED and is_output:
+        moved.protected_written += stream.moved_bytes
+    elif stream.domain == PROTECTED:
+        moved.protected_read += stream.moved_bytes
+
+
+def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActivity:
+    shares = program.shares(array)
+    on_array = [_ShareCounts.of(program, share) for _, share in shares if share.plan is not None]
+    scheme = ARRAY_SCHEMES[program.machine.arrays[array].scheme]
+    size, batch = program.element_bytes, program.batch
+    neurons = sum(counts.neurons for counts in on_array)
+    computed = sum(counts.computed_macs for counts in on_array)
+    vector_elements = batch * sum(
+        share.elements * operands(work.layer) for work, share in shares if _is_vector(work)
     )
     return DomainActivity(
         neurons=neurons,
-        useful_macs=useful,
-        padded_macs=sum(share.padded_macs for _, share in shares),
-        lane_macs=useful * scheme.work_factor,
-        votes=neurons if scheme.votes else 0,
-        input_read_bytes=size * (vector_elements + sum(plan.activation_reads for plan in plans)),
-        weight_read_bytes=size * sum(plan.weight_reads for plan in plans),
-        input_written_bytes=sum(tile.input_bytes for tile in tiles),
-        weight_written_bytes=sum(tile.weight_bytes for tile in tiles),
-        output_bytes=sum(tile.output_bytes for tile in tiles),
-        resident_read_bytes=resident_reads,
-        resident_written_bytes=sum(
-            tile.output_bytes
-            for _, share in shares
-            if share.outputs == RESIDENT
-            for tile in share.tiles
-        ),
+        overflow_neurons=batch * sum(s.elements for _, s in shares if s.domain != s.array),
+        useful_macs=sum(counts.useful_macs for counts in on_array),
+        padded_macs=batch * sum(share.padded_macs for _, share in shares),
+        lane_macs=computed * scheme.work_factor,
+        votes=sum(counts.results for counts in on_array) if scheme.votes else 0,
+        input_read_bytes=size * (vector_elements + sum(c.activation_reads for c in on_array)),
+        weight_read_bytes=size * sum(counts.weight_reads for counts in on_array),
+        input_written_bytes=moved.by_array[array, INPUTS] + moved.by_array[array, CROSSINGS],
+        weight_written_bytes=moved.by_array[array, WEIGHTS],
+        output_bytes=moved.by_array[array, OUTPUTS],
+        resident_read_bytes=moved.resident_read[array],
+        resident_written_bytes=moved.resident_written[array],
         vector_elements=vector_elements,
-        waves=sum(plan.waves for plan in plans),
-        idle_lane_cycles=sum(plan.idle_lane_cycles for plan in plans),
+        waves=sum(counts.waves for counts in on_array),
+        repeated_waves=sum(counts.repeated for counts in on_array),
+        idle_lane_cycles=sum(counts.idle_lane_cycles for counts in on_array),
     )
+
+
+def _is_vector(work: LayerWork) -> bool:
+    return not work.on_array
+
+
+@dataclass(frozen=True)
+class _ShareCounts:
+    """Counts of one share of an array, all images together."""
+
+    neurons: int
+    waves: int
+    repeated: int
+    useful_macs: int
+    computed_macs: int
+    results: int
+    activation_reads: int
+    weight_reads: int
+    idle_lane_cycles: int
+
+    @staticmethod
+    def of(program: Program, share: Share) -> "_ShareCounts":
+        plan = share.plan
+        assert plan is not None
+        images = 1 if plan.image_rows else program.batch
+        runs = np.full(plan.neurons.shape, images, np.int64)
+        if share.mismatches is not None:
+            runs += share.mismatches.sum(axis=0)
+        length, repeats = plan.layer.reduction_length, plan.array.repeats
+        neurons = images * int(plan.neurons.sum())
+        results = int((runs * plan.neurons).sum())
+        return _ShareCounts(
+            neurons=neurons,
+            waves=images * plan.waves,
+            repeated=int(((runs - images) * (plan.neurons > 0)).sum()),
+            useful_macs=neurons * length,
+            computed_macs=results * length,
+            results=results,
+            activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
+            weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
+            idle_lane_cycles=int((runs * plan.idle_lane_cycles_by_wave).sum()),
+        )
+
+
+def unprotected_share(activity: Activity) -> float:
+    """Share of the multiply-accumulates that ran on PEs."""
+    done = {name: domain.useful_macs for name, domain in activity.domains.items()}
+    return done[UNPROTECTED] / sum(done.values())

@@ -1,10 +1,58 @@
-"""Double buffers: credits that keep load, compute and store one tile apart, and no more."""
+"""What links load, compute and store: credits for the halves of double buffers, and progress."""
 
 from dataclasses import dataclass
 
 import simpy
 
 HALVES = 2
+
+
+class Credits:
+    """The halves of one double buffer, taken by one process and given back by another."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.free = HALVES
+        self._wanted: simpy.Event | None = None
+
+    def take(self) -> simpy.Event | None:
+        """Take a half; return None, or the event of getting it if none is free now."""
+        if self.free:
+            self.free -= 1
+            return None
+        self._wanted = self.env.event()
+        return self._wanted
+
+    def give_back(self) -> None:
+        """Give a half back; who waits for one gets it."""
+        if self._wanted is None:
+            self.free += 1
+            return
+        wanted, self._wanted = self._wanted, None
+        wanted.succeed()
+
+
+class Progress:
+    """How many tiles one process has finished; another waits for them in order."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.finished = 0
+        self._wanted: simpy.Event | None = None
+
+    def step(self) -> None:
+        """Finish a tile."""
+        self.finished += 1
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted.succeed()
+
+    def of(self, number: int) -> simpy.Event | None:
+        """Return None if tile `number` is finished, or the event of finishing the next one."""
+        if number < self.finished:
+            return None
+        self._wanted = self.env.event()
+        return self._wanted
 
 
 @dataclass(frozen=True)
@@ -16,11 +64,11 @@ class DoubleBuffers:
     places in a queue keeps a third tile from being loaded while two are held.
     """
 
-    inputs: simpy.Container
-    weights: simpy.Container
-    outputs: simpy.Container
+    inputs: Credits
+    weights: Credits
+    outputs: Credits
 
     @staticmethod
     def create(env: simpy.Environment) -> "DoubleBuffers":
         """Return full credits."""
-        return DoubleBuffers(*(simpy.Container(env, HALVES, HALVES) for _ in range(3)))
+        return DoubleBuffers(Credits(env), Credits(env), Credits(env))

@@ -1,33 +1,21 @@
-"""The controller: it walks through the layers, issues tiles, and streams the protection map."""
-
-from collections.abc import Generator
+"""The controller: it issues tiles to each domain one at a time, and closes layers."""
 
 import simpy
 
 from nce_sim.config.machine import ControllerConfig
 
-Process = Generator[simpy.Event, None, None]
-
 
 class Controller:
-    """Issues one tile at a time, in the order of the requests, and counts what it did."""
+    """Issues the tiles and closes the layers; both domains have their own sequence of tiles."""
 
     def __init__(self, env: simpy.Environment, config: ControllerConfig) -> None:
         self.env, self.config = env, config
-        self.tiles = 0
-        self.barriers = 0
-        self._sequencer = simpy.Resource(env, capacity=1)
 
-    def issue_tile(self) -> Process:
-        """Issue one tile: it takes its cycles, and the other domain waits its turn."""
-        self.tiles += 1
-        if self.config.cycles_per_tile == 0:
-            return
-        with self._sequencer.request() as turn:
-            yield turn
-            yield self.env.timeout(self.config.cycles_per_tile)
+    @property
+    def issue_cycles(self) -> int:
+        """Cycles from a tile's free buffers to its first request, while the tile before computes."""
+        return self.config.cycles_per_tile
 
-    def close_layer(self) -> Process:
+    def close_layer(self) -> simpy.Event:
         """Close a layer after both domains have stored all outputs."""
-        self.barriers += 1
-        yield self.env.timeout(self.config.cycles_per_barrier)
+        return self.env.timeout(self.config.cycles_per_barrier)

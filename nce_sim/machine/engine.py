@@ -2,8 +2,8 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import cached_property
+from math import isfinite
 from typing import Any, Protocol
 
 import simpy
@@ -12,19 +12,27 @@ from nce_sim.config.machine import Machine
 from nce_sim.cost.activity import Activity
 from nce_sim.cost.area import Area, area
 from nce_sim.cost.energy import Energy, energy
-from nce_sim.machine.activity import count_activity
+from nce_sim.errors import InputError
+from nce_sim.machine.activity import count_activity, unprotected_share
 from nce_sim.machine.array import DomainEngine, Paths, array_name
+from nce_sim.machine.causes import split_compute
 from nce_sim.machine.channel import Channel, Traffic
 from nce_sim.machine.controller import Controller
 from nce_sim.machine.lookup import Schedule
-from nce_sim.machine.memory import ExternalMemory
-from nce_sim.machine.probe import BARRIER, CAUSES, COMPUTE, Span, Timeline
+from nce_sim.machine.memory import Transport
+from nce_sim.machine.probe import (
+    BARRIER, CAUSES, COMPUTE, STORE, SWITCH, VECTOR, Span, Timeline,
+)  # fmt: skip
 from nce_sim.resilience.split import Split
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
-from nce_sim.schedule.program import Program, build_program
+from nce_sim.schedule.layout import Region
+from nce_sim.schedule.program import LayerWork, Program, build_program
+from nce_sim.schedule.retry import with_mismatches
 from nce_sim.workload.layer import Layer
 
 CONTROLLER_PORT = "controller"
+BUS = "bus"
+MAP_PURPOSE = "protection map"
 
 
 class Network(Protocol):
@@ -75,23 +83,32 @@ class Run:
 
     @cached_property
     def cycles_by_cause(self) -> dict[str, dict[str, int]]:
-        """For each domain, what its array did in every cycle; the causes sum to the latency."""
+        """What each array did with its cycles; the causes of an array sum to the latency."""
         found = {domain: dict.fromkeys(CAUSES, 0) for domain in DOMAINS}
         for span in self.timeline:
             domain = span.domain_of_array
             if domain is not None:
                 found[domain][span.what] += span.cycles
+        for domain, causes in found.items():
+            causes.update(split_compute(self.program, domain, causes[COMPUTE]))
         return found
 
     @property
     def mac_share_unprotected(self) -> float:
         """Share of the multiply-accumulates that ran on PEs."""
-        done = {name: domain.useful_macs for name, domain in self.counts.domains.items()}
-        return 1 - done[PROTECTED] / sum(done.values())
+        return unprotected_share(self.counts)
+
+    @property
+    def images_per_second(self) -> float:
+        """Steady-state throughput: a batch begins when the one before has ended."""
+        return self.program.batch * self.machine.config.clock_mhz * 1e6 / self.latency_cycles
 
     def utilisation(self, domain: str) -> float:
-        """Share of a domain's lane-cycles that did useful multiply-accumulates."""
-        config = self.machine.config.domains[domain].array
+        """Share of a domain's lane-cycles that did useful multiply-accumulates.
+
+        Of a fabric, the lanes are those that are fused at the start.
+        """
+        config = self.machine.config.arrays[domain]
         offered = config.lanes * config.macs_per_cycle * self.latency_cycles
         return self.counts.domains[domain].useful_macs / offered
 
@@ -103,6 +120,8 @@ class Run:
             "unprotected_mac_share": self.mac_share_unprotected,
             "latency_cycles": self.latency_cycles,
             "latency_us": self.latency_us,
+            "images": self.program.batch,
+            "images_per_second": self.images_per_second,
             "energy_pj": dict(self.energy.by_component_pj),
             "energy_total_pj": self.energy.total_pj,
             "energy_range_pj": [self.energy.low_pj, self.energy.high_pj],
@@ -125,15 +144,31 @@ class Run:
         )
 
 
-def simulate(network: Network, machine: Machine, split: Split) -> Run:
-    """Simulate one inference of `network` on `machine`, its neurons divided by `split`.
+def simulate(
+    network: Network,
+    machine: Machine,
+    split: Split,
+    *,
+    batch: int = 1,
+    mismatch_rate: float = 0.0,
+    seed: int = 0,
+) -> Run:
+    """Simulate `network` on `machine`, its neurons divided by `split`, for a batch of images.
 
-    Raises InputError if the split is another network's or a layer does not fit the machine.
+    `mismatch_rate` is how often, per lane and cycle, the copies of a scheme with retries differ;
+    which waves run again is drawn from `seed` before the run.
+
+    Raises InputError if the split is another network's, a layer does not fit the machine, the batch
+    is empty or the rate is not a number from 0 to 1.
     """
-    program = build_program(network.layers, machine.config, split.unprotected)
+    if not isfinite(mismatch_rate) or not 0 <= mismatch_rate <= 1:
+        raise InputError(f"mismatch_rate is a rate from 0 to 1, not {mismatch_rate}")
+    map_bits = {name: split.map_bits(name) for name in split.unprotected}
+    program = build_program(network.layers, machine.config, split.unprotected, map_bits, batch)
+    program = with_mismatches(program, mismatch_rate, seed)
     engine = Engine(program)
     latency_cycles = engine.run()
-    counts = count_activity(program, engine.bus.traffic, latency_cycles)
+    counts = count_activity(program, latency_cycles)
     machine_area = area(machine)
     return Run(
         machine=machine,
@@ -157,33 +192,43 @@ class Engine:
         self.program = program
         self.env = simpy.Environment()
         self.timeline = Timeline()
-        self.memory = ExternalMemory(config.memory)
+        self.transport = Transport(config)
         ports = tuple(f"{domain} {way}" for domain in DOMAINS for way in ("load", "store"))
-        self.bus = Channel(
-            self.env, "bus", Fraction(str(config.bus.bytes_per_cycle)), config.bus.quantum_bytes,
-            (*ports, CONTROLLER_PORT),
+        quantum = config.bus.quantum_bytes
+        self.bus = self._channel(
+            BUS, (*ports, CONTROLLER_PORT), quantum, config.bus.bytes_per_cycle,
+            config.bus.arbitration == "priority",
         )  # fmt: skip
         self.local_ports = {
-            domain: Channel(
-                self.env,
-                f"{domain} local port",
-                Fraction(str(config.domains[domain].buffers.port_bytes_per_cycle)),
-                config.bus.quantum_bytes,
-                (f"{domain} load", f"{domain} store"),
+            domain: self._channel(
+                f"{domain} local port", (f"{domain} load", f"{domain} store"), quantum,
+                config.domains[domain].buffers.port_bytes_per_cycle,
             )
             for domain in DOMAINS
-        }
+        }  # fmt: skip
         self.controller = Controller(self.env, config.controller)
         self.domains = {
             domain: DomainEngine(
                 domain,
                 Paths(
-                    self.env, self.bus, self.memory, self.local_ports[domain], self.controller,
-                    self.timeline,
+                    self.env, self.bus, self.transport, self.local_ports[domain],
+                    self.controller, self.timeline,
                 ),
             )
             for domain in DOMAINS
         }  # fmt: skip
+
+    def _channel(
+        self, name: str, ports: tuple[str, ...], quantum_bytes: int, bytes_per_cycle: float,
+        priority: bool = False,
+    ) -> Channel:  # fmt: skip
+        """Wire a channel whose busy times are recorded."""
+
+        def watch(served: tuple[str, ...], start: int, end: int) -> None:
+            self.timeline.add(name, " + ".join(served), "", -1, start, end)
+
+        quantum_cycles = max(1, int(quantum_bytes / bytes_per_cycle))
+        return Channel(self.env, ports, quantum_cycles, priority, watch)
 
     def run(self) -> int:
         """Run the program once and return its latency in cycles."""
@@ -194,35 +239,64 @@ class Engine:
     def _walk(self) -> Generator[simpy.Event, None, None]:
         """Walk through the layers; each layer's protection map is fetched during the one before."""
         layers = self.program.layers
-        map_ready = self._fetch_map(0)
+        map_ready = self.env.process(self._fetch_map(0))
         for number, work in enumerate(layers):
             start = int(self.env.now)
-            if map_ready is not None:
-                yield map_ready
-            map_ready = self._fetch_map(number + 1)
-            at_work = int(self.env.now)
-            yield self.env.all_of([self.domains[domain].run_layer(work) for domain in DOMAINS])
-            yield from self.controller.close_layer()
-            for domain in DOMAINS:
-                self._close_timeline(domain, work.layer.name, start, at_work)
+            yield map_ready
+            map_ready = self.env.process(self._fetch_map(number + 1))
+            self._attribute(work, BARRIER, start)
+            if work.switches:
+                yield self._switch(work)
+            running = {domain: self.domains[domain].run_layer(work) for domain in DOMAINS}
+            began = int(self.env.now)
+            ends: dict[str, int] = {}
+            for domain, event in running.items():
+                event.callbacks.append(  # type: ignore[union-attr]
+                    lambda _, domain=domain: ends.update({domain: int(self.env.now)})
+                )
+            yield self.env.all_of(list(running.values()))
+            self._close(work, began, ends)
+            start = int(self.env.now)
+            yield self.controller.close_layer()
+            self._attribute(work, BARRIER, start)
 
-    def _fetch_map(self, number: int) -> simpy.Event | None:
-        """Request the protection map of a layer from the protected region."""
+    def _switch(self, work: LayerWork) -> simpy.Event:
+        """Fuse the columns anew: both arrays wait."""
+        assert self.program.machine.fabric is not None
+        cycles = self.program.machine.fabric.switch_cycles
+        for domain in DOMAINS:
+            now = int(self.env.now)
+            self.timeline.add(array_name(domain), SWITCH, work.layer.name, -1, now, now + cycles)
+        return self.env.timeout(cycles)
+
+    def _fetch_map(self, number: int) -> Generator[simpy.Event, None, None]:
+        """Fetch the protection map of a layer from the protected region."""
         if number >= len(self.program.layers) or not self.program.layers[number].map_bytes:
-            return None
-        size = self.memory.moved_bytes(PROTECTED, self.program.layers[number].map_bytes)
-        return self.bus.request(
-            CONTROLLER_PORT, "protection map", size, self.memory.bytes_per_cycle
-        )
+            return
+        region = Region.of(self.program.machine)[PROTECTED]
+        fetched = region.segment(self.program.layers[number].map_bytes)
+        way = self.transport.map_fetch(fetched.moved_bytes)
+        self.bus.traffic.add(MAP_PURPOSE, fetched.moved_bytes)
+        yield self.env.timeout(way.latency_cycles)
+        yield self.bus.request(CONTROLLER_PORT, way.bus_cycles)
 
-    def _close_timeline(self, domain: str, layer: str, start: int, at_work: int) -> None:
-        """Attribute the cycles before and after an array's own work on a layer to the barrier."""
-        resource = array_name(domain)
-        ends = [
-            span.end_cycle
-            for span in self.timeline.spans
-            if span.resource == resource and span.layer == layer
-        ]
-        self.timeline.add(resource, BARRIER, layer, -1, start, at_work)
+    def _close(self, work: LayerWork, began: int, ends: Mapping[str, int]) -> None:
+        """Attribute an array's cycles after its own work on a layer.
+
+        It waits for its last store, then for the other domain; or all the time for the vector units.
+        """
         now = int(self.env.now)
-        self.timeline.add(resource, BARRIER, layer, -1, max(ends, default=at_work), now)
+        for domain in DOMAINS:
+            resource, layer = array_name(domain), work.layer.name
+            if not work.on_array:
+                self.timeline.add(resource, VECTOR, layer, -1, began, now)
+                continue
+            computed, stored = self.domains[domain].computed_until, ends[domain]
+            self.timeline.add(resource, STORE, layer, -1, computed, stored)
+            self.timeline.add(resource, BARRIER, layer, -1, stored, now)
+
+    def _attribute(self, work: LayerWork, cause: str, start: int) -> None:
+        for domain in DOMAINS:
+            self.timeline.add(
+                array_name(domain), cause, work.layer.name, -1, start, int(self.env.now)
+            )

@@ -1,27 +1,32 @@
 """Which lane computes a neuron, and when; and which neuron a lane computes in a cycle."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nce_sim.errors import InputError
 from nce_sim.machine.probe import COMPUTE, Timeline
 from nce_sim.schedule.domains import DOMAINS
-from nce_sim.schedule.program import DomainWork, LayerWork, Program
+from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import Tile
-from nce_sim.schedule.waves import Placement, place_neurons
+from nce_sim.schedule.waves import Placement, Wave, place_neurons
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One neuron on one lane, from `start_cycle` to `end_cycle` (exclusive).
+    """One neuron of one image on one lane, from `start_cycle` to `end_cycle` (exclusive).
 
-    `neuron` is the index within the layer: channel, row, column, the last running fastest.
+    `neuron` is the index within the layer: channel, row, column, the last running fastest. `array`
+    is the domain of the lane, `domain` that of the neuron.
     """
 
     layer: str
     neuron: int
+    image: int
+    array: str
     domain: str
     row: int
     column: int
@@ -35,18 +40,20 @@ class Schedule:
     def __init__(self, program: Program, timeline: Timeline) -> None:
         self.program = program
         self._works: Mapping[str, LayerWork] = {w.layer.name: w for w in program.layers}
-        self._compute: dict[tuple[str, str, int], tuple[int, int]] = {}
+        self._times: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+        self._order: dict[str, list[tuple[int, int, str, int]]] = {name: [] for name in DOMAINS}
         for span in timeline.spans:
-            domain = span.domain_of_array
-            if span.what == COMPUTE and domain is not None:
-                key = (domain, span.layer, span.tile)
-                self._compute[key] = (span.start_cycle, span.end_cycle)
-        self._placements: dict[tuple[str, str], Placement] = {}
+            array = span.domain_of_array
+            if span.what == COMPUTE and array is not None:
+                times = self._times.setdefault((array, span.layer), {})
+                times[span.tile] = span.start_cycle, span.end_cycle
+                self._order[array].append((*times[span.tile], span.layer, span.tile))
+        self._placements: dict[int, Placement] = {}
 
-    def slot_of(self, layer: str, neuron: int) -> Slot:
-        """Return where and when a neuron is computed.
+    def slot_of(self, layer: str, neuron: int, image: int = 0) -> Slot:
+        """Return where and when a neuron of an image of the batch is computed.
 
-        Raises InputError for an unknown layer or neuron.
+        Raises InputError for an unknown layer, neuron or image.
         """
         work = self._works.get(layer)
         if work is None or not work.on_array:
@@ -54,83 +61,127 @@ class Schedule:
             raise InputError(f"no layer '{layer}' with neurons: there are {known}")
         if not 0 <= neuron < work.layer.neurons:
             raise InputError(f"layer {layer} has neurons 0 to {work.layer.neurons - 1}")
-        for domain in DOMAINS:
-            placement = self._placement(work, domain)
-            if placement is None:
-                continue
-            found = np.flatnonzero(placement.neuron == neuron)
-            if len(found):
-                return self._slot(work, domain, placement, int(found[0]))
+        if not 0 <= image < self.program.batch:
+            raise InputError(f"the batch has images 0 to {self.program.batch - 1}")
+        for share, first_tile in self._shares(work):
+            if share.mask.reshape(-1)[neuron]:
+                place = int(np.searchsorted(self._placement(share).neuron, neuron))
+                return self._slot(work, share, first_tile, place, image)
         raise AssertionError(f"neuron {neuron} of {layer} is in no domain")
 
-    def neuron_at(self, domain: str, row: int, column: int, cycle: int) -> Slot | None:
-        """Return what a lane computes in a cycle, or None if it is idle."""
-        for (of_domain, layer, number), (start, end) in self._compute.items():
-            if of_domain != domain or not start <= cycle < end:
-                continue
-            work = self._works[layer]
-            placement = self._placement(work, domain)
-            assert placement is not None
-            tile = work.domains[domain].tiles[number]
-            candidates = np.flatnonzero(
-                (placement.row == row)
-                & (placement.column == column)
-                & (placement.window >= tile.windows[0])
-                & (placement.window < tile.windows[1])
-                & (placement.group >= tile.groups[0])
-                & (placement.group < tile.groups[1])
-            )
-            for place in candidates:
-                slot = self._slot(work, domain, placement, int(place))
-                if slot.start_cycle <= cycle < slot.end_cycle:
+    def neuron_at(self, array: str, row: int, column: int, cycle: int) -> Slot | None:
+        """Return what a lane of a domain's array holds in a cycle, or None if it is idle.
+
+        Between two ranges of K of a wave the lane holds the neuron's sum, and waits.
+        """
+        order = self._order[array]
+        latest = bisect_right(order, cycle, key=lambda entry: entry[0]) - 1
+        if latest < 0:
+            return None
+        _, end, layer, number = order[latest]
+        work = self._works[layer]
+        tile = work.tiles(array)[number]
+        if cycle >= end and tile.stores:
+            return None
+        for share, first_tile in self._shares(work):
+            if share.array == array and first_tile <= number < first_tile + len(share.tiles):
+                return self._held(work, share, first_tile, number, row, column, cycle)
+        raise AssertionError(f"tile {number} of {layer} belongs to no share")
+
+    def _held(
+        self, work: LayerWork, share: Share, first_tile: int, number: int, row: int, column: int,
+        cycle: int,
+    ) -> Slot | None:  # fmt: skip
+        placement = self._placement(share)
+        tile = share.tiles[number - first_tile]
+        assert share.plan is not None
+        lane = (placement.row == row) & (placement.column == column)
+        if share.plan.image_rows:
+            lane = placement.column == column
+        inside = (
+            lane
+            & (placement.group >= tile.groups[0])
+            & (placement.group < tile.groups[1])
+        )
+        images = range(self.program.batch) if tile.image is None else [tile.image]
+        for place in np.flatnonzero(inside):
+            for image in images:
+                slot = self._slot(work, share, first_tile, int(place), image)
+                if slot.row == row and slot.start_cycle <= cycle < slot.end_cycle:
                     return slot
         return None
 
-    def _placement(self, work: LayerWork, domain: str) -> Placement | None:
-        key = (work.layer.name, domain)
-        share = work.domains[domain]
-        if share.plan is None:
-            return None
-        if key not in self._placements:
-            self._placements[key] = place_neurons(share.plan, share.mask)
-        return self._placements[key]
+    def _shares(self, work: LayerWork) -> Iterator[tuple[Share, int]]:
+        """Yield each share with the number of its first tile on its array."""
+        for array in DOMAINS:
+            first = 0
+            for share in work.on(array):
+                yield share, first
+                first += len(share.tiles)
 
-    def _slot(self, work: LayerWork, domain: str, placement: Placement, place: int) -> Slot:
-        share = work.domains[domain]
+    def _placement(self, share: Share) -> Placement:
+        if id(share) not in self._placements:
+            assert share.plan is not None
+            self._placements[id(share)] = place_neurons(share.plan, share.mask)
+        return self._placements[id(share)]
+
+    def _slot(
+        self, work: LayerWork, share: Share, first_tile: int, place: int, image: int
+    ) -> Slot:
+        placement, plan = self._placement(share), share.plan
+        assert plan is not None
         wave = (
             int(placement.window[place]), int(placement.group[place]), int(placement.chunk[place])
         )  # fmt: skip
-        start, end = self._wave_times(work.layer.name, domain, share, wave)
+        row = int(placement.row[place])
+        if plan.image_rows:
+            window, position = divmod(image, plan.window)
+            chunk, row = divmod(position, plan.rows)
+            wave = (window, wave[1], chunk)
+        start, end = self._wave_times(work.layer.name, share, first_tile, wave, image)
         return Slot(
             layer=work.layer.name,
             neuron=int(placement.neuron[place]),
-            domain=domain,
-            row=int(placement.row[place]),
+            image=image,
+            array=share.array,
+            domain=share.domain,
+            row=row,
             column=int(placement.column[place]),
             start_cycle=start,
             end_cycle=end,
         )
 
     def _wave_times(
-        self, layer: str, domain: str, share: DomainWork, wave: tuple[int, int, int]
+        self, layer: str, share: Share, first_tile: int, wave: Wave, image: int
     ) -> tuple[int, int]:
         """Return when a wave starts and ends; over several tiles if its K was split."""
-        numbers = [n for n, tile in enumerate(share.tiles) if _holds(tile, wave)]
-        starts = [self._compute[domain, layer, number] for number in numbers]
+        times = self._times[share.array, layer]
+        numbers = [n for n, tile in enumerate(share.tiles) if _holds(tile, wave, image)]
+        found = [times[first_tile + number] for number in numbers]
         tile = share.tiles[numbers[0]]
         if tile.chunk is not None:
-            return starts[0][0], starts[-1][1]
-        assert share.plan is not None
-        part = share.plan.cycles[slice(*tile.windows), slice(*tile.groups)]
+            return found[0][0], found[-1][1]
+        part = _cycles(share, tile)
         before = np.cumsum(part.ravel()).reshape(part.shape)
         place = (wave[0] - tile.windows[0], wave[1] - tile.groups[0], wave[2])
-        end = starts[0][0] + int(before[place])
+        end = found[0][0] + int(before[place])
         return end - int(part[place]), end
 
 
-def _holds(tile: Tile, wave: tuple[int, int, int]) -> bool:
+def _cycles(share: Share, tile: Tile) -> NDArray[np.int64]:
+    """Return the cycles of each wave of a tile, with those that run again."""
+    assert share.plan is not None
+    part = (slice(*tile.windows), slice(*tile.groups))
+    cycles = share.plan.cycles[part]
+    if share.mismatches is None:
+        return cycles
+    return cycles * (1 + share.mismatches[tile.image or 0][part])
+
+
+def _holds(tile: Tile, wave: Wave, image: int) -> bool:
     return (
-        tile.windows[0] <= wave[0] < tile.windows[1]
+        tile.image in (None, image)
+        and tile.windows[0] <= wave[0] < tile.windows[1]
         and tile.groups[0] <= wave[1] < tile.groups[1]
         and tile.chunk in (None, wave[2])
     )

@@ -1,18 +1,22 @@
 """What is recorded while the machine runs: spans on a timeline."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-COMPUTE, LOAD, STORE, BARRIER = "compute", "wait for load", "wait for store", "wait at barrier"
-CAUSES = (COMPUTE, LOAD, STORE, BARRIER)
-"""What an array does in each cycle: it computes, or it waits for one of these."""
+COMPUTE, LOAD, STORE = "compute", "wait for load", "wait for store"
+VECTOR, SWITCH, BARRIER = "wait for vector unit", "fuse columns", "wait at barrier"
+PORTS, FILL, RETRY = "wait for operand ports", "fill the pipeline", "repeat after a mismatch"
+
+CAUSES = (COMPUTE, PORTS, FILL, RETRY, LOAD, STORE, VECTOR, SWITCH, BARRIER)
+"""What an array does in each cycle: its lanes multiply, or it waits for one of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Something that lasted from `start_cycle` to `end_cycle` on one resource.
 
-    `what` is a cause of `CAUSES` on an array, or "load" and "store" on a domain's ports; `tile` is
-    the tile's number within its layer and domain, or -1.
+    `what` is a cause on an array or a vector unit, "load" and "store" on a domain's ports, and the
+    ports that are served on a channel. On the timeline COMPUTE includes PORTS, FILL and RETRY.
+    `tile` is the tile's number within its layer and array, or -1.
     """
 
     resource: str

@@ -13,13 +13,15 @@ class ArrayScheme:
     """Protection of the lanes of an array.
 
     `copies` multiplier-accumulators stand in each lane; every wave runs `repeats` times;
-    `votes` tells whether the results of copies or repeats are compared by a majority voter.
+    `votes` tells whether the results of copies or repeats are compared, by a majority voter or a
+    comparator; `retries` whether a wave runs again where they differ.
     """
 
     name: str
     copies: int
     repeats: int
     votes: bool
+    retries: bool = False
 
     @property
     def work_factor(self) -> int:
@@ -33,6 +35,8 @@ ARRAY_SCHEMES = {
         ArrayScheme("none", copies=1, repeats=1, votes=False),
         ArrayScheme("ideal", copies=1, repeats=1, votes=False),
         ArrayScheme("tmr", copies=3, repeats=1, votes=True),
+        ArrayScheme("dmr_retry", copies=2, repeats=1, votes=True, retries=True),
+        ArrayScheme("temporal_dmr", copies=1, repeats=2, votes=True, retries=True),
         ArrayScheme("temporal_tmr", copies=1, repeats=3, votes=True),
     )
 }

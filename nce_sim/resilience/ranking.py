@@ -20,7 +20,15 @@ from nce_sim.errors import InputError
 from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
 from nce_sim.resilience.relevance import RelevancePropagation
-from nce_sim.resilience.split import Split, make_split
+from nce_sim.resilience.split import (
+    Alignment,
+    Block,
+    Split,
+    aligned_split,
+    check_units,
+    neuron_split,
+    unit_split,
+)
 from nce_sim.seeding import generator
 from nce_sim.workload.execute import (
     block_length,
@@ -91,12 +99,47 @@ class Ranking:
         scores = np.concatenate([values.ravel() for values in self.relevance.values()])
         return np.argsort(-scores, kind="stable")
 
-    def split(self, unprotected_fraction: float, granularity: str = "neuron") -> Split:
+    @cached_property
+    def places(self) -> Mapping[str, NDArray[np.int32]]:
+        """Place of each neuron in `order`, by layer, in the layer's shape: its inverse.
+
+        The first split by neuron sorts all neurons for this, which takes seconds for VGG-16's 13.5
+        million, and keeps 12 bytes a neuron with the order; each further split is a comparison.
+        """
+        flat = np.empty(self.neurons, np.int32)
+        flat[self.order] = np.arange(self.neurons, dtype=np.int32)
+        ends = np.cumsum([values.size for values in self.relevance.values()])
+        return {
+            name: part.reshape(values.shape)
+            for (name, values), part in zip(
+                self.relevance.items(), np.split(flat, ends[:-1]), strict=True
+            )
+        }
+
+    def split(
+        self,
+        unprotected_fraction: float,
+        granularity: str = "neuron",
+        *,
+        block: Block | None = None,
+        align: Alignment | None = None,
+    ) -> Split:
         """Return the split that leaves the most resilient share of the neurons unprotected.
 
-        See `nce_sim.resilience.split.make_split` for `granularity` and rounding.
+        `granularity` is one of `nce_sim.resilience.split.GRANULARITIES`; `neuron_split` and
+        `unit_split` there say how shares are rounded. `block`, with "block", is (rows, columns) of
+        positions, (4, 4) if not given. `align`, with "neuron", rounds to whole waves of an array:
+        see `aligned_split`. All splits of one ranking and one kind of unit are nested.
+
+        Raises InputError for a fraction outside [0, 1], an unknown granularity, a wrong block and
+        options that do not go together.
         """
-        return make_split(self.relevance, self.order, unprotected_fraction, granularity)
+        check_units(granularity, block, align)
+        if align is not None:
+            return aligned_split(self.relevance, self.places, unprotected_fraction, align)
+        if granularity == "neuron":
+            return neuron_split(self.places, unprotected_fraction)
+        return unit_split(self.relevance, unprotected_fraction, granularity, block)
 
     def save(self, path: Path | str) -> None:
         """Write the ranking as a NumPy archive without pickled objects."""

@@ -1,80 +1,109 @@
-"""The whole program of one inference: for every layer and domain, tiles and where its data lie."""
+"""The whole program of one inference: for every layer and array, tiles and where their data lie."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import DomainConfig, MachineConfig
+from nce_sim.config.machine import ArrayConfig, DomainConfig, MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
-from nce_sim.schedule.domains import DOMAINS, FOREIGN, UNPROTECTED
+from nce_sim.schedule.balance import fuse_by_layer, overflow
+from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.footprint import Footprint, padded_macs
-from nce_sim.schedule.tiles import Tile, largest_window_bytes, tile_plan
-from nce_sim.schedule.waves import WavePlan, plan_waves
+from nce_sim.schedule.layout import EXTERNAL, RESIDENT, Region, StoredMap
+from nce_sim.schedule.tiles import Ends, Tile, WeightStore, largest_window_bytes, tile_plan
+from nce_sim.schedule.vector import carried_mask, vector_tiles
+from nce_sim.schedule.waves import Array, WavePlan, plan_waves
 from nce_sim.workload.layer import INPUT, Kind, Layer
-
-RESIDENT, EXTERNAL = "resident", "external"
-"""Where a map lies: in a domain's local buffer, or in its region of the external memory."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class DomainWork:
-    """What one domain does in one layer.
+class Share:
+    """Neurons of one domain in one layer, and the tiles that compute them on one array.
 
-    `mask` marks the outputs of this domain. `plan` is None for the vector unit. Inputs of the own
-    and the foreign domain and the outputs each lie RESIDENT or EXTERNAL.
+    `array` is the domain of the lanes, `domain` that of the neurons in `mask`; they differ only
+    where idle PPEs take unprotected neurons. `plan` is None for a vector unit. `padded_macs` are
+    one image's. `mismatches` marks the waves that run again, images x windows x groups x chunks,
+    which takes `repeat_cycles`.
     """
 
+    array: str
+    domain: str
     mask: Mask
     plan: WavePlan | None
     tiles: tuple[Tile, ...]
-    own_inputs: str
-    foreign_inputs: str
     outputs: str
     padded_macs: int
+    mismatches: NDArray[np.bool_] | None = None
+    repeat_cycles: int = 0
 
-    @property
+    @cached_property
     def elements(self) -> int:
-        """Outputs of this domain."""
+        """Outputs of this share, of one image."""
         return int(np.count_nonzero(self.mask))
 
 
 @dataclass(frozen=True)
 class LayerWork:
-    """One layer of the program. `map_bytes` is its part of the protection map."""
+    """One layer of the program.
+
+    `map_bytes` is its part of the protection map; `arrays` are those in force, and `switches` tells
+    whether the columns are fused anew before it.
+    """
 
     layer: Layer
-    domains: Mapping[str, DomainWork]
+    shares: tuple[Share, ...]
     map_bytes: int
+    arrays: Mapping[str, ArrayConfig]
+    switches: bool = False
 
     @property
     def on_array(self) -> bool:
         """Whether the arrays compute it; the vector units do otherwise."""
         return self.layer.has_neurons
 
+    def on(self, array: str) -> tuple[Share, ...]:
+        """Return the shares of one array, in order."""
+        return tuple(share for share in self.shares if share.array == array)
+
+    def tiles(self, array: str) -> tuple[Tile, ...]:
+        """Return the tiles of one array, in order; a tile's number is its place here."""
+        return tuple(tile for share in self.on(array) for tile in share.tiles)
+
 
 @dataclass(frozen=True)
 class Program:
-    """All layers in order, for one machine and one split."""
+    """All layers in order, for one machine, one split and one batch."""
 
     machine: MachineConfig
     layers: tuple[LayerWork, ...]
+    batch: int
 
     @property
     def element_bytes(self) -> int:
         """Bytes of an operand."""
         return BYTES_BY_FORMAT[self.machine.number_format]
 
+    def shares(self, array: str) -> list[tuple[LayerWork, Share]]:
+        """Return all shares of an array with their layers."""
+        return [(work, share) for work in self.layers for share in work.on(array)]
+
 
 def build_program(
-    layers: tuple[Layer, ...], machine: MachineConfig, unprotected: Mapping[str, Mask]
+    layers: tuple[Layer, ...],
+    machine: MachineConfig,
+    unprotected: Mapping[str, Mask],
+    map_bits: Mapping[str, int] | None = None,
+    batch: int = 1,
 ) -> Program:
     """Schedule `layers` (in order) for the neurons marked in `unprotected`, by layer name.
+
+    `map_bits` is the size of each layer's part of the protection map; one a neuron, if not given.
 
     Raises InputError for masks that do not fit the layers and for layers that do not fit the
     machine.
@@ -85,158 +114,175 @@ def build_program(
     for name, mask in unprotected.items():
         if mask.dtype != np.bool_:
             raise InputError(f"layer {name}: a split is an array of bool, not of {mask.dtype}")
-    return Program(machine, tuple(_Placer(layers, machine).place(unprotected)))
-
-
-@dataclass(frozen=True)
-class _StoredMap:
-    """A map between two layers: which elements are unprotected, and where each part lies."""
-
-    unprotected: Mask
-    place: Mapping[str, str]
-
-    def part(self, domain: str) -> Mask:
-        return self.unprotected if domain == UNPROTECTED else ~self.unprotected
+    if batch < 1:
+        raise InputError(f"a batch has at least 1 image, not {batch}")
+    bits = map_bits or {name: mask.size for name, mask in unprotected.items()}
+    placer = _Placer(layers, machine, unprotected, bits, batch)
+    return Program(machine, tuple(placer.place()), batch)
 
 
 class _Placer:
     """Walks through the layers and keeps track of the maps in the local buffers."""
 
-    def __init__(self, layers: tuple[Layer, ...], machine: MachineConfig) -> None:
-        self.layers, self.machine = layers, machine
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        machine: MachineConfig,
+        unprotected: Mapping[str, Mask],
+        map_bits: Mapping[str, int],
+        batch: int,
+    ) -> None:
+        self.layers, self.machine, self.batch = layers, machine, batch
+        self.unprotected, self.map_bits = unprotected, map_bits
         self.element_bytes = BYTES_BY_FORMAT[machine.number_format]
-        self.last_reader = {layer.source: number for number, layer in enumerate(layers)}
+        self.regions = Region.of(machine)
+        self.last_reader = {
+            source: number for number, layer in enumerate(layers) for source in layer.sources
+        }
+        self.arrays = self._arrays_by_layer()
 
-    def place(self, unprotected: Mapping[str, Mask]) -> Iterator[LayerWork]:
+    def place(self) -> Iterator[LayerWork]:
+        """Yield each layer's work; flattening only gives a map another shape."""
         network_input = np.zeros(self.layers[0].in_shape, bool)
-        maps = {INPUT: _StoredMap(network_input, dict.fromkeys(DOMAINS, EXTERNAL))}
+        external = dict.fromkeys(DOMAINS, EXTERNAL)
+        maps = {INPUT: StoredMap(network_input, external, self.regions)}
+        arrays = self.machine.arrays
         for number, layer in enumerate(self.layers):
-            source = maps[layer.source]
+            sources = [maps[name] for name in layer.sources]
             if layer.kind is Kind.FLATTEN:
-                maps[layer.name] = _StoredMap(source.unprotected.reshape(-1), source.place)
+                maps[layer.name] = sources[0]
             else:
                 mask = (
-                    unprotected[layer.name]
+                    self.unprotected[layer.name]
                     if layer.has_neurons
-                    else pooled_mask(layer, source.unprotected)
+                    else carried_mask(layer, [source.unprotected for source in sources])
                 )
-                place = self._place_outputs(mask, maps)
-                maps[layer.name] = _StoredMap(mask, place)
-                yield self._work(layer, source, maps[layer.name])
+                maps[layer.name] = self._place_outputs(mask, maps)
+                before, arrays = arrays, self.arrays.get(layer.name, arrays)
+                yield self._work(layer, sources, maps[layer.name], arrays, arrays != before)
             for name in [n for n in maps if self.last_reader.get(n, len(self.layers)) <= number]:
                 del maps[name]
 
-    def _place_outputs(self, mask: Mask, maps: Mapping[str, _StoredMap]) -> dict[str, str]:
+    def _place_outputs(self, mask: Mask, maps: Mapping[str, StoredMap]) -> StoredMap:
         """Keep a domain's part of a new map resident if it fits beside those still needed."""
         place = {}
+        new = StoredMap(mask, dict.fromkeys(DOMAINS, RESIDENT), self.regions)
         for domain in DOMAINS:
-            held = sum(
-                int(np.count_nonzero(stored.part(domain)))
+            held = {
+                id(stored): stored.kept_bytes(domain)
                 for stored in maps.values()
                 if stored.place[domain] == RESIDENT
-            )
-            new = int(np.count_nonzero(mask if domain == UNPROTECTED else ~mask))
+            }
+            needed = sum(held.values()) + new.kept_bytes(domain)
             capacity = self.machine.domains[domain].buffers.resident_bytes
-            fits = (held + new) * self.element_bytes <= capacity
-            place[domain] = RESIDENT if fits else EXTERNAL
-        return place
+            place[domain] = RESIDENT if needed * self.batch <= capacity else EXTERNAL
+        return new.moved_to(place)
 
-    def _work(self, layer: Layer, source: _StoredMap, output: _StoredMap) -> LayerWork:
-        domains = {}
-        for domain in DOMAINS:
-            mask = output.part(domain)
-            footprint = Footprint(layer, source.part(domain))
-            config = self.machine.domains[domain]
-            plan = None
-            tiles: Iterable[Tile] = ()
-            if not layer.has_neurons:
-                tiles = _pooling_tiles(layer, domain, mask, footprint, config, self.element_bytes)
-            else:
-                plan = plan_waves(
-                    layer, domain, mask, config.array, self.machine.dataflow,
-                    partial(self._is_whole, layer, config),
-                )  # fmt: skip
-                if plan is not None:
-                    tiles = tile_plan(plan, mask, footprint, config.buffers, self.element_bytes)
-            domains[domain] = DomainWork(
-                mask=mask,
-                plan=plan,
-                tiles=tuple(tiles),
-                own_inputs=source.place[domain],
-                foreign_inputs=source.place[FOREIGN[domain]],
-                outputs=output.place[domain],
-                padded_macs=padded_macs(layer, mask) if layer.has_neurons else 0,
+    def _work(
+        self, layer: Layer, sources: list[StoredMap], output: StoredMap,
+        arrays: Mapping[str, ArrayConfig], switches: bool,
+    ) -> LayerWork:  # fmt: skip
+        if layer.has_neurons:
+            shares = self._array_shares(layer, sources[0], output, arrays)
+        else:
+            shares = [self._vector_share(layer, domain, sources, output) for domain in DOMAINS]
+        map_bytes = -(-self.map_bits[layer.name] // 8) if layer.has_neurons else 0
+        return LayerWork(layer, tuple(shares), map_bytes, arrays, switches)
+
+    def _array_shares(
+        self, layer: Layer, source: StoredMap, output: StoredMap, arrays: Mapping[str, ArrayConfig]
+    ) -> list[Share]:
+        masks = {UNPROTECTED: self.unprotected[layer.name]}
+        masks[PROTECTED] = ~masks[UNPROTECTED]
+        plans = {name: self._plan(layer, name, masks[name], arrays[name]) for name in DOMAINS}
+        taken = None
+        if self.machine.overflow:
+            plan = partial(self._plan, layer, PROTECTED, config=arrays[PROTECTED])
+            taken = overflow(masks[UNPROTECTED], plans[UNPROTECTED], plans[PROTECTED], plan)
+        if taken is not None:
+            masks[UNPROTECTED] = masks[UNPROTECTED] & ~taken
+            plans[UNPROTECTED] = self._plan(
+                layer, UNPROTECTED, masks[UNPROTECTED], arrays[UNPROTECTED]
             )
-        return LayerWork(layer, domains, -(-layer.neurons // 8))
+        shares = [
+            self._share(layer, name, name, masks[name], plans[name], source, output)
+            for name in DOMAINS
+        ]
+        if taken is not None:
+            plan_taken = self._plan(layer, PROTECTED, taken, arrays[PROTECTED])
+            shares.append(
+                self._share(layer, PROTECTED, UNPROTECTED, taken, plan_taken, source, output)
+            )
+        return shares
 
-    def _is_whole(self, layer: Layer, config: DomainConfig, window: int) -> bool:
+    def _plan(
+        self, layer: Layer, domain: str, mask: Mask, config: ArrayConfig
+    ) -> WavePlan | None:
+        buffers = self.machine.domains[domain]
+        array = Array.create(config, self.machine.dataflow, buffers.buffers.codec_cycles)
+        fits = partial(self._is_whole, layer, buffers, config)
+        return plan_waves(layer, mask, array, fits, self.batch)
+
+    def _share(
+        self, layer: Layer, array: str, domain: str, mask: Mask, plan: WavePlan | None,
+        source: StoredMap, output: StoredMap,
+    ) -> Share:  # fmt: skip
+        tiles: list[Tile] = []
+        if plan is not None:
+            footprint = Footprint(layer, source, array)
+            ends = Ends(array, domain, footprint, output, self._weights(domain))
+            buffers = self.machine.domains[array].buffers
+            tiles = tile_plan(plan, mask, ends, buffers, self.element_bytes, self.batch)
+        return Share(
+            array=array,
+            domain=domain,
+            mask=mask,
+            plan=plan,
+            tiles=tuple(tiles),
+            outputs=output.place[domain],
+            padded_macs=padded_macs(layer, mask),
+        )
+
+    def _weights(self, domain: str) -> WeightStore:
+        """Return where the weights of a domain's neurons lie."""
+        shared = self.machine.weights == "protected_only"
+        store = PROTECTED if shared else domain
+        return WeightStore(store, self.regions[store], schedule_order=store == domain)
+
+    def _vector_share(
+        self, layer: Layer, domain: str, sources: list[StoredMap], output: StoredMap
+    ) -> Share:
+        footprints = [Footprint(layer, source, domain) for source in sources]
+        mask = output.unprotected if domain == UNPROTECTED else ~output.unprotected
+        config = self.machine.domains[domain]
+        tiles = vector_tiles(
+            layer, domain, mask, footprints, output, config, self.element_bytes, self.batch
+        )
+        return Share(domain, domain, mask.reshape(layer.out_shape), None, tuple(tiles), output.place[domain], 0)
+
+    def _is_whole(
+        self, layer: Layer, config: DomainConfig, array: ArrayConfig, window: int
+    ) -> bool:
         """Tell whether a window's inputs fit; all are alike where the weights split K anyway."""
-        channels = min(config.array.columns, layer.channels)
+        channels = min(array.columns, layer.channels)
         weights = channels * layer.reduction_length * self.element_bytes
         inputs = largest_window_bytes(layer, window, self.element_bytes)
         return weights > config.buffers.weight_bytes or inputs <= config.buffers.input_bytes
 
+    def _arrays_by_layer(self) -> Mapping[str, Mapping[str, ArrayConfig]]:
+        """Choose the fusing of a fabric layer by layer; dedicated arrays never change."""
+        fabric = self.machine.fabric
+        if fabric is None or not fabric.fuse_per_layer:
+            return {}
 
-def pooled_mask(layer: Layer, unprotected: Mask) -> Mask:
-    """Mark the pooled values all of whose parts are unprotected."""
-    padded = np.pad(
-        unprotected,
-        ((0, 0), *((padding, padding) for padding in layer.padding)),
-        constant_values=True,
-    )
-    view = np.lib.stride_tricks.sliding_window_view(padded, layer.kernel, axis=(1, 2))
-    windows = view[:, :: layer.stride[0], :: layer.stride[1]]
-    rows, columns = layer.out_shape[1:] if len(layer.out_shape) == 3 else (1, 1)
-    return windows[:, :rows, :columns].all(axis=(3, 4)).reshape(layer.out_shape)
-
-
-def _pooling_tiles(
-    layer: Layer,
-    domain: str,
-    mask: Mask,
-    footprint: Footprint,
-    config: DomainConfig,
-    element_bytes: int,
-) -> Iterator[Tile]:
-    """Cut a pooling layer into bands of rows of as many channels as fit the buffers."""
-    channels, height, width = layer.in_shape
-    rows, columns = layer.out_shape[1:] if len(layer.out_shape) == 3 else (1, 1)
-    shaped = mask.reshape(channels, rows, columns)
-
-    def needs(band: int) -> dict[str, int]:
-        """Return the bytes of `band` output rows of one channel, by buffer."""
-        tall = min(height, (band - 1) * layer.stride[0] + layer.kernel[0])
-        return {"input": tall * width * element_bytes, "output": band * columns * element_bytes}
-
-    bounds = {"input": config.buffers.input_bytes, "output": config.buffers.output_bytes}
-    band = rows
-    while band > 1 and any(needs(band)[name] > bounds[name] for name in bounds):
-        band -= 1
-    for name, demand in needs(band).items():
-        if demand > bounds[name]:
-            raise InputError(
-                f"layer {layer.name} does not fit the {domain} domain: one row of one channel "
-                f"needs {demand:,} bytes of the {name} buffer, which has {bounds[name]:,} "
-                f"({demand - bounds[name]:,} too few): enlarge buffers.{name}_bytes"
+        def cycles(layer: Layer, arrays: Mapping[str, ArrayConfig]) -> int:
+            """Return the cycles of the slower array."""
+            unprotected = self.unprotected[layer.name]
+            plans = (
+                self._plan(layer, name, mask, arrays[name])
+                for name, mask in ((PROTECTED, ~unprotected), (UNPROTECTED, unprotected))
             )
-    together = min(bounds[name] // demand for name, demand in needs(band).items())
-    for first in range(0, channels, together):
-        last = min(first + together, channels)
-        for top in range(0, rows, band):
-            part = shaped[first:last, top : top + band]
-            outputs = int(np.count_nonzero(part))
-            if outputs == 0:
-                continue
-            demanded = footprint.of_neurons(part, top, np.arange(first, last))
-            yield Tile(
-                windows=(top, min(top + band, rows)),
-                groups=(first, last),
-                chunk=None,
-                reduction=(0, layer.window),
-                cycles=-(-outputs * layer.window // config.vector_lanes),
-                neurons=outputs,
-                own_input_bytes=demanded.own * element_bytes,
-                foreign_input_bytes=demanded.foreign * element_bytes,
-                weight_bytes=0,
-                output_bytes=outputs * element_bytes,
-            )
+            return max(plan.total_cycles for plan in plans if plan is not None)
+
+        neuron_layers = [layer for layer in self.layers if layer.has_neurons]
+        return fuse_by_layer(neuron_layers, fabric, cycles)

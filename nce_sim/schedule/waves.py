@@ -9,25 +9,73 @@ lies in the domain. The drain hides behind the next wave.
 
 `broadcast`: a column works on one channel, and its rows on that channel's neurons, closed up within
 a window of positions. A wider window fills more lanes, but its waves hold more distinct positions,
-each of which needs its own operand from the input buffer. The window that takes the fewest cycles
-is chosen for each layer and domain. Channels with similar numbers of neurons share a group.
-Fully connected layers broadcast the input to all lanes, and each lane streams its own weights; in
-a global pooling each lane streams its own inputs.
+each of which needs its own operand from the input buffer. The window is widened as long as that
+saves cycles, for each layer and domain. Channels with similar numbers of neurons share a group.
+Fully connected layers broadcast the input to all lanes, and each lane streams its own weights; a
+batch may share them, with one image a row. In a global pooling each lane streams its own inputs.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.config.machine import ArrayConfig
 from nce_sim.protection.schemes import ARRAY_SCHEMES
+from nce_sim.schedule.compaction import (
+    Counts,
+    Words,
+    distinct_positions,
+    neurons_by_window,
+    pack_windows,
+    wave_sizes,
+)
 from nce_sim.workload.layer import Kind, Layer
 
 WIDEST_WINDOW_IN_ROWS = 16
 
-Counts = NDArray[np.int64]
+Wave = tuple[int, int, int]
+"""Window, group, chunk."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """The lanes that a plan is made for.
+
+    `fill_cycles` are spent once a wave: the pipeline's depth, or the skew of a systolic array, and
+    the codecs of the buffers that feed it.
+    """
+
+    config: ArrayConfig
+    systolic: bool
+    fill_cycles: int
+
+    @property
+    def repeats(self) -> int:
+        """How often a temporal scheme runs each wave."""
+        return ARRAY_SCHEMES[self.config.scheme].repeats
+
+    @staticmethod
+    def create(config: ArrayConfig, dataflow: str, codec_cycles: int) -> "Array":
+        """Return the array of a domain whose buffers have codecs of that latency."""
+        systolic = dataflow == "systolic_os"
+        fill = config.rows + config.columns - 2 if systolic else config.pipeline_cycles
+        return Array(config, systolic, fill + codec_cycles)
+
+    def mac_cycles(self, length: int) -> int:
+        """Return the cycles of `length` multiply-accumulates of every lane, fully fed."""
+        return -(-length // self.config.macs_per_cycle)
+
+    def fed_cycles(self, length: int, activations: Counts, weights: Counts) -> Counts:
+        """Return the cycles of `length` steps that need so many words from each buffer a step."""
+        compute = np.full_like(activations, self.mac_cycles(length))
+        if self.systolic:
+            return compute
+        activation_cycles = -(-length * activations // self.config.activation_words)
+        weight_cycles = -(-length * weights // self.config.weight_words)
+        return np.maximum(compute, np.maximum(activation_cycles, weight_cycles))
 
 
 @dataclass(frozen=True)
@@ -38,12 +86,12 @@ class WavePlan:
     each channel of group g within window w. `neurons` is 0 where there is no such wave.
     `channel_order` lists the channels in the order in which groups of `group_size` take them; in a
     fully connected layer or a global pooling a "channel" is one neuron and a group fills all lanes.
+    `image_rows` says that the positions are the images of a batch. `cycles` include the fill and
+    the repeats of temporal schemes.
     """
 
     layer: Layer
-    domain: str
-    array: ArrayConfig
-    systolic: bool
+    array: Array
     window: int
     rows: int
     group_size: int
@@ -52,44 +100,43 @@ class WavePlan:
     activation_streams: Counts
     weight_streams: Counts
     cycles: Counts
+    image_rows: bool = False
 
-    @property
+    @cached_property
     def waves(self) -> int:
         """Number of waves."""
         return int(np.count_nonzero(self.neurons))
 
-    @property
-    def idle_lane_cycles(self) -> int:
-        """Cycles of lanes without a neuron while their array computes."""
-        return int(((self.array.lanes - self.neurons) * self.cycles).sum())
+    @cached_property
+    def total_cycles(self) -> int:
+        """Cycles of all waves."""
+        return int(self.cycles.sum())
 
     @property
-    def activation_reads(self) -> int:
-        """Words read from the input buffer, repeats of temporal schemes included."""
-        return self._reads(self.activation_streams)
+    def fill_cycles(self) -> int:
+        """Cycles of all waves in which the pipeline fills."""
+        return self.waves * self.array.fill_cycles * self.array.repeats
 
     @property
-    def weight_reads(self) -> int:
-        """Words read from the weight buffer, repeats of temporal schemes included."""
-        return self._reads(self.weight_streams)
+    def port_cycles(self) -> int:
+        """Cycles of all waves in which lanes wait for the ports of the operand buffers."""
+        macs = self.array.mac_cycles(self.layer.reduction_length) * self.array.repeats
+        return self.total_cycles - self.fill_cycles - self.waves * macs
 
-    def _reads(self, streams: Counts) -> int:
-        repeats = ARRAY_SCHEMES[self.array.scheme].repeats
-        return int(streams.sum()) * self.layer.reduction_length * repeats
+    @property
+    def idle_lane_cycles_by_wave(self) -> Counts:
+        """Cycles of lanes without a neuron while their array computes, by wave."""
+        return (self.array.config.lanes - self.neurons) * self.cycles
 
     def group_channels(self, group: int) -> NDArray[np.int64]:
         """Return the channels of a group, one a column."""
         return self.channel_order[group * self.group_size : (group + 1) * self.group_size]
 
-    def range_cycles(self, wave: tuple[int, int, int], length: int, last: bool) -> int:
+    def range_cycles(self, wave: Wave, length: int, last: bool) -> int:
         """Return the cycles of `length` of a wave's K multiply-accumulates."""
         activations, weights = self.activation_streams[wave], self.weight_streams[wave]
-        cycles = _wave_cycles(
-            self.array, self.systolic, length, np.asarray(activations), np.asarray(weights)
-        )
-        fill = _fill_cycles(self.array, self.systolic)
-        repeats = ARRAY_SCHEMES[self.array.scheme].repeats
-        return int(cycles + (fill if last else 0)) * repeats
+        cycles = self.array.fed_cycles(length, np.asarray(activations), np.asarray(weights))
+        return int(cycles + (self.array.fill_cycles if last else 0)) * self.array.repeats
 
 
 @dataclass(frozen=True)
@@ -110,183 +157,174 @@ class Placement:
 
 def plan_waves(
     layer: Layer,
-    domain: str,
     mask: NDArray[np.bool_],
-    array: ArrayConfig,
-    dataflow: str,
+    array: Array,
     fits: Callable[[int], bool] = lambda _: True,
+    batch: int = 1,
 ) -> WavePlan | None:
     """Plan the waves of the neurons in `mask` (the layer's shape); None if there are none.
 
     `fits` tells whether the inputs of any window of so many positions fit the input buffer; wider
-    windows are not considered. Of windows that take equally many cycles, the narrowest is taken.
+    windows are not considered. The plan is one image's; but of a fully connected layer with a
+    batch whose images share the rows, it is the whole batch's.
     """
-    rows_of_channels = channel_rows(layer, mask, dataflow)
-    if not rows_of_channels.any():
+    if not mask.any():
         return None
-    if dataflow == "systolic_os":
-        return _plan_systolic(layer, domain, rows_of_channels, array)
-    if layer.kind is not Kind.CONV2D:
-        return _plan_broadcast(layer, domain, rows_of_channels, array, window=1)
-    positions = rows_of_channels.shape[1]
-    windows = [array.rows]
-    while windows[-1] < min(positions, WIDEST_WINDOW_IN_ROWS * array.rows):
+    if array.systolic:
+        return _plan_systolic(layer, mask, array, batch)
+    if layer.kind is Kind.CONV2D:
+        return _widen_window(layer, mask.reshape(layer.channels, -1), array, fits)
+    single = _plan_vector(layer, mask.reshape(-1), array)
+    if layer.kind is not Kind.LINEAR or batch == 1:
+        return single
+    shared = _plan_map(layer, image_rows(mask, batch), array, array.config.rows, image_rows=True)
+    return shared if shared.total_cycles <= batch * single.total_cycles else single
+
+
+def image_rows(mask: NDArray[np.bool_], batch: int) -> NDArray[np.bool_]:
+    """Return features x images: every image of a batch has the same mask."""
+    return np.repeat(mask.reshape(-1, 1), batch, axis=1)
+
+
+def _widen_window(
+    layer: Layer, mask: NDArray[np.bool_], array: Array, fits: Callable[[int], bool]
+) -> WavePlan:
+    """Double the window as long as that saves cycles.
+
+    A window of no more positions than `activation_words` never waits for its port, so those are
+    compared by their waves alone, and the search does not end there.
+    """
+    rows, free = array.config.rows, array.config.activation_words
+    windows = [rows]
+    while windows[-1] < min(mask.shape[1], WIDEST_WINDOW_IN_ROWS * rows) and fits(2 * windows[-1]):
         windows.append(2 * windows[-1])
-    windows = [window for window in windows if fits(window)] or windows[:1]
-    plans = [_plan_broadcast(layer, domain, rows_of_channels, array, window) for window in windows]
-    return min(plans, key=lambda plan: int(plan.cycles.sum()))
+    candidates = [_Compaction(layer, mask, array, window) for window in windows if window <= free]
+    candidates = candidates or [_Compaction(layer, mask, array, rows)]
+    best = min(candidates, key=lambda each: each.least_cycles)
+    plan = best.plan()
+    for window in windows[len(candidates) :]:
+        wider = _Compaction(layer, mask, array, window)
+        if wider.least_cycles >= plan.total_cycles:
+            continue
+        wider_plan = wider.plan()
+        if wider_plan.total_cycles >= plan.total_cycles:
+            break
+        plan = wider_plan
+    return plan
 
 
-def channel_rows(layer: Layer, mask: NDArray[np.bool_], dataflow: str) -> NDArray[np.bool_]:
-    """Return the mask as channels x positions, as the dataflow sees them."""
-    if layer.kind is Kind.CONV2D or dataflow == "systolic_os":
-        return mask.reshape(layer.channels, -1)
-    return mask.reshape(-1, 1)
+class _Compaction:
+    """The waves of a map of channels x positions, closed up within windows of one width."""
+
+    def __init__(
+        self, layer: Layer, mask: NDArray[np.bool_], array: Array, window: int
+    ) -> None:
+        self.layer, self.array, self.window = layer, array, window
+        packed = pack_windows(mask, window)
+        by_window = neurons_by_window(packed)
+        self.chunks = -(-int(by_window.max()) // array.config.rows)
+        by_channel = by_window.sum(axis=1)
+        if array.systolic:
+            self.order = np.arange(len(mask))
+        else:
+            order = np.argsort(-by_channel, kind="stable")
+            self.order = order[: np.count_nonzero(by_channel)]
+        self.packed: Words = packed[self.order]
+        self.neurons, self.columns = wave_sizes(
+            by_window[self.order], array.config.rows, array.config.columns, self.chunks
+        )
+
+    @property
+    def least_cycles(self) -> int:
+        """Cycles of all waves if no port of the input buffer ever delays them."""
+        one = np.minimum(self.columns, 1)
+        return int(self._cycles(one, self.columns).sum())
+
+    def plan(self, image_rows: bool = False) -> WavePlan:
+        """Count the operands of each wave, and from them its cycles."""
+        per_family = self.layer.channels // self.layer.groups
+        positions = distinct_positions(
+            self.packed, self.array.config.rows, self.array.config.columns, self.chunks,
+            None if self.layer.groups == 1 else self.order // per_family,
+        )  # fmt: skip
+        weights = self.columns if self.layer.weights else np.zeros_like(self.columns)
+        return WavePlan(
+            layer=self.layer,
+            array=self.array,
+            window=self.window,
+            rows=self.array.config.rows,
+            group_size=self.array.config.columns,
+            channel_order=self.order,
+            neurons=self.neurons,
+            activation_streams=positions,
+            weight_streams=weights,
+            cycles=self._cycles(positions, weights),
+            image_rows=image_rows,
+        )
+
+    def _cycles(self, activations: Counts, weights: Counts) -> Counts:
+        return _plan_cycles(self.layer, self.array, self.neurons, activations, weights)
 
 
 def _plan_systolic(
-    layer: Layer, domain: str, mask: NDArray[np.bool_], array: ArrayConfig
+    layer: Layer, mask: NDArray[np.bool_], array: Array, batch: int
 ) -> WavePlan:
     """Cut channels x positions into blocks of columns x rows; empty blocks are skipped."""
-    blocks = _padded(mask, array.columns, array.rows)  # groups, columns, windows, rows
-    neurons = blocks.sum(axis=(1, 3)).T[:, :, None]
-    distinct = blocks.any(axis=1).sum(axis=-1).T[:, :, None]
-    columns = blocks.any(axis=3).sum(axis=1).T[:, :, None]
-    return WavePlan(
-        layer=layer,
-        domain=domain,
-        array=array,
-        systolic=True,
-        window=array.rows,
-        rows=array.rows,
-        group_size=array.columns,
-        channel_order=np.arange(len(mask)),
-        neurons=neurons,
-        activation_streams=distinct * _operand_sets(layer, columns),
-        weight_streams=columns if layer.weights else np.zeros_like(columns),
-        cycles=_plan_cycles(layer, array, True, neurons, distinct, columns),
-    )
+    shared = layer.kind is Kind.LINEAR and batch > 1
+    by_channel = image_rows(mask, batch) if shared else mask.reshape(layer.channels, -1)
+    return _Compaction(layer, by_channel, array, array.config.rows).plan(image_rows=shared)
 
 
-def _plan_broadcast(
-    layer: Layer, domain: str, mask: NDArray[np.bool_], array: ArrayConfig, window: int
-) -> WavePlan:
-    """Close up each channel's neurons within windows of positions; group similar channels."""
-    is_map = layer.kind is Kind.CONV2D
-    rows = array.rows if is_map else 1
-    group_size = array.columns if is_map else array.lanes
-    by_channel = mask.sum(axis=1)
-    order = np.argsort(-by_channel, kind="stable")
-    order = order[: np.count_nonzero(by_channel)]
-    blocks = _padded(mask[order], group_size, window)  # groups, columns, windows, window
-    counts = blocks.sum(axis=3)
-    chunks = -(-int(counts.max()) // rows)
-    starts = np.arange(chunks) * rows
-    in_chunk = np.clip(counts[..., None] - starts, 0, rows)  # groups, columns, windows, chunks
-    neurons = in_chunk.sum(axis=1).transpose(1, 0, 2)
-    columns = (in_chunk > 0).sum(axis=1).transpose(1, 0, 2)
-    distinct = _distinct_positions(blocks, rows, chunks)
+def _plan_vector(layer: Layer, mask: NDArray[np.bool_], array: Array) -> WavePlan:
+    """Give each lane one neuron of a fully connected layer or a global pooling."""
+    lanes = array.config.lanes
+    order = np.flatnonzero(mask)
+    neurons = np.full(-(-len(order) // lanes), lanes)
+    neurons[-1] = len(order) - lanes * (len(neurons) - 1)
+    neurons = neurons.reshape(1, -1, 1)
     if layer.kind is Kind.LINEAR:
-        activations, weights = (neurons > 0).astype(np.int64), neurons
-    elif layer.kind is Kind.AVERAGE_POOL:
-        activations, weights = neurons, np.zeros_like(neurons)
+        activations, weights = np.ones_like(neurons), neurons
     else:
-        activations, weights = distinct * _operand_sets(layer, columns), columns
+        activations, weights = neurons, np.zeros_like(neurons)
     return WavePlan(
         layer=layer,
-        domain=domain,
         array=array,
-        systolic=False,
-        window=window,
-        rows=rows,
-        group_size=group_size,
+        window=1,
+        rows=1,
+        group_size=lanes,
         channel_order=order,
         neurons=neurons,
         activation_streams=activations,
         weight_streams=weights,
-        cycles=_plan_cycles(layer, array, False, neurons, activations, weights),
+        cycles=_plan_cycles(layer, array, neurons, activations, weights),
     )
 
 
-def _padded(mask: NDArray[np.bool_], group_size: int, window: int) -> NDArray[np.bool_]:
-    """Return channels x positions as groups x columns x windows x positions, padded by False."""
-    channels, positions = mask.shape
-    groups, windows = -(-channels // group_size), -(-positions // window)
-    padded = np.zeros((groups * group_size, windows * window), bool)
-    padded[:channels, :positions] = mask
-    return padded.reshape(groups, group_size, windows, window)
-
-
-def _distinct_positions(blocks: NDArray[np.bool_], rows: int, chunks: int) -> Counts:
-    """Count the positions that each wave touches; windows x groups x chunks."""
-    groups, _, windows, window = blocks.shape
-    found = np.empty((windows, groups, chunks), np.int64)
-    if chunks == 1:
-        found[:, :, 0] = blocks.any(axis=1).sum(axis=-1).T
-        return found
-    narrow = np.int16 if window <= np.iinfo(np.int16).max else np.int32
-    chunk_of = (np.cumsum(blocks, axis=3, dtype=narrow) - 1) // rows
-    for group in range(groups):
-        _, window_index, position = np.nonzero(blocks[group])
-        touched = np.zeros((windows, chunks, window), bool)
-        touched[window_index, chunk_of[group][blocks[group]], position] = True
-        found[:, group] = touched.sum(axis=2)
-    return found
-
-
-def _operand_sets(layer: Layer, columns: Counts) -> Counts:
-    """Return how many different inputs a position's columns need: one for each group of channels.
-
-    Columns of a grouped convolution that read the same group could share its operands; the count
-    is the upper bound that assumes as many groups in a wave as it has columns.
-    """
-    return np.minimum(columns, layer.groups)
-
-
-def _fill_cycles(array: ArrayConfig, systolic: bool) -> int:
-    return array.rows + array.columns - 2 if systolic else array.pipeline_cycles
-
-
-def _wave_cycles(
-    array: ArrayConfig, systolic: bool, length: int, activations: Counts, weights: Counts
-) -> Counts:
-    """Return the cycles of `length` multiply-accumulates, without filling the pipeline."""
-    compute = -(-length // array.macs_per_cycle)
-    if systolic:
-        return np.full_like(activations, compute)
-    activation_cycles = -(-length * activations // array.activation_words)
-    fed = np.maximum(activation_cycles, -(-length * weights // array.weight_words))
-    return np.maximum(compute, fed)
-
-
 def _plan_cycles(
-    layer: Layer, array: ArrayConfig, systolic: bool, neurons: Counts, activations: Counts,
-    weights: Counts,
-) -> Counts:  # fmt: skip
-    cycles = _wave_cycles(array, systolic, layer.reduction_length, activations, weights)
-    cycles = (cycles + _fill_cycles(array, systolic)) * ARRAY_SCHEMES[array.scheme].repeats
-    return np.where(neurons > 0, cycles, 0)
+    layer: Layer, array: Array, neurons: Counts, activations: Counts, weights: Counts
+) -> Counts:
+    cycles = array.fed_cycles(layer.reduction_length, activations, weights) + array.fill_cycles
+    return np.where(neurons > 0, cycles * array.repeats, 0)
 
 
 def place_neurons(plan: WavePlan, mask: NDArray[np.bool_]) -> Placement:
-    """Return wave and lane of every neuron in `mask`, the mask that the plan was made from."""
-    dataflow = "systolic_os" if plan.systolic else "broadcast"
-    by_channel = channel_rows(plan.layer, mask, dataflow)
+    """Return wave and lane of every neuron in `mask`, the mask that the plan was made from.
+
+    Where the rows are the images of a batch, these are the neurons of its first image.
+    """
+    by_channel = _channel_rows(plan, mask)
     channel, position = np.nonzero(by_channel)
     place_in_order = np.empty(len(by_channel), np.int64)
     place_in_order[plan.channel_order] = np.arange(len(plan.channel_order))
     place = place_in_order[channel]
     window = position // plan.window
-    if plan.systolic:
+    if plan.array.systolic:
         row, chunk = position % plan.rows, np.zeros_like(position)
     else:
-        padded = _padded(by_channel, 1, plan.window)[:, 0]
-        before = np.cumsum(padded, axis=2) - 1
-        rank_in_window = before[channel, window, position % plan.window]
-        chunk, row = np.divmod(rank_in_window, plan.rows)
+        chunk, row = np.divmod(_ranks(by_channel, plan.window)[channel, position], plan.rows)
     column = place % plan.group_size
-    if plan.group_size == plan.array.lanes and not plan.systolic:
-        row, column = np.divmod(column, plan.array.columns)
+    if plan.group_size == plan.array.config.lanes and plan.rows == 1:
+        row, column = np.divmod(column, plan.array.config.columns)
     return Placement(
         neuron=channel * by_channel.shape[1] + position,
         window=window,
@@ -295,3 +333,17 @@ def place_neurons(plan: WavePlan, mask: NDArray[np.bool_]) -> Placement:
         row=row,
         column=column,
     )
+
+
+def _channel_rows(plan: WavePlan, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask as channels x positions, as the plan sees them."""
+    if plan.layer.kind is Kind.CONV2D or plan.array.systolic:
+        return mask.reshape(plan.layer.channels, -1)
+    return mask.reshape(-1, 1)
+
+
+def _ranks(mask: NDArray[np.bool_], window: int) -> NDArray[np.int64]:
+    """Return the rank of each neuron among those of its channel and window."""
+    before = np.cumsum(mask, axis=1) - mask
+    starts = np.arange(mask.shape[1]) // window * window
+    return np.asarray(before - before[:, starts], np.int64)

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     LINEAR = "linear"
     MAX_POOL = "max_pool"
     AVERAGE_POOL = "average_pool"
+    ADD = "add"
     FLATTEN = "flatten"
 
 
@@ -27,8 +28,9 @@ class Layer:
 
     `has_neurons` marks the layers whose outputs are neurons: convolutions and fully connected
     layers, after their non-linearity and before pooling, and a global average pooling that forms
-    the network's output. Pooling anywhere else and flattening only carry neurons on.
-    Pairs are (vertical, horizontal), in elements.
+    the network's output. Pooling anywhere else, adding and flattening only carry neurons on.
+    `others` are the further sources of an addition, each a map of in_shape. `bias` tells whether
+    each channel has one. Pairs are (vertical, horizontal), in elements.
     """
 
     name: str
@@ -43,6 +45,13 @@ class Layer:
     groups: int = 1
     relu: bool = False
     has_neurons: bool = False
+    bias: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All layers that this one reads."""
+        return (self.source, *self.others)
 
     @property
     def channels(self) -> int:

@@ -1,0 +1,37 @@
+"""What the lanes did while their array computed: multiply, wait for operands, fill, repeat."""
+
+from nce_sim.machine.probe import COMPUTE, FILL, PORTS, RETRY
+from nce_sim.schedule.program import Program, Share
+
+
+def split_compute(program: Program, array: str, compute_cycles: int) -> dict[str, int]:
+    """Split an array's cycles of computing by cause; the parts sum to `compute_cycles`."""
+    macs = fill = repeat = 0
+    for _, share in program.shares(array):
+        if share.plan is not None:
+            images = 1 if share.plan.image_rows else program.batch
+            macs += _mac_cycles(share, images)
+            fill += images * share.plan.fill_cycles
+            repeat += share.repeat_cycles
+    return {
+        COMPUTE: macs,
+        FILL: fill,
+        RETRY: repeat,
+        PORTS: compute_cycles - macs - fill - repeat,
+    }
+
+
+def _mac_cycles(share: Share, images: int) -> int:
+    """Return the cycles that lanes with perfectly fed operands would take, all waves once."""
+    plan = share.plan
+    assert plan is not None
+    if not share.tiles or share.tiles[0].chunk is None:
+        each = plan.array.mac_cycles(plan.layer.reduction_length)
+        return images * plan.waves * each * plan.array.repeats
+    ranges = {
+        (tile.image, tile.windows, tile.groups, tile.chunk, tile.reduction) for tile in share.tiles
+    }
+    return sum(
+        plan.array.mac_cycles(stop - start) * plan.array.repeats
+        for *_, (start, stop) in ranges
+    )
