@@ -248,20 +248,34 @@ class StoredMap:
 
         `needed` is channels x rows x width, its first row being row `top` of the map.
         """
+        return self.read_by_sets(top, needed, channels, len(channels))[0]
+
+    def read_by_sets(
+        self, top: int, needed: Mask, channels: Counts, set_size: int
+    ) -> list[Demands]:
+        """Return the demands for sets of so many channels, in the order given; see `read`."""
         rows = top + np.arange(needed.shape[1])
-        held = self.unprotected[channels[:, None], rows]
-        unprotected = int(np.count_nonzero(held & needed))
-        elements = {UNPROTECTED: unprotected, PROTECTED: int(needed.sum()) - unprotected}
-        first, end = _ends(needed)
-        spans = self.spans(channels[:, None], rows[None], first, end)
-        touched = rows[needed.any(axis=(0, 2))]
-        return {
-            domain: self._demand(
-                domain, elements[domain],
-                int(spans[domain].sum()) if domain in spans else 0, touched, len(channels),
-            )
-            for domain in DOMAINS
-        }  # fmt: skip
+        held = self.unprotected[channels[:, None], rows] & needed
+        unprotected = np.count_nonzero(held, axis=(1, 2))
+        every = np.count_nonzero(needed, axis=(1, 2))
+        elements = {UNPROTECTED: unprotected, PROTECTED: every - unprotected}
+        spans = self.spans(channels[:, None], rows[None], *_ends(needed))
+        bursts = {domain: spans[domain].sum(axis=1) if domain in spans else np.zeros_like(every)
+                  for domain in DOMAINS}  # fmt: skip
+        found = []
+        for start in range(0, len(channels), set_size):
+            part = slice(start, start + set_size)
+            touched = rows[needed[part].any(axis=(0, 2))]
+            found.append(
+                {
+                    domain: self._demand(
+                        domain, int(elements[domain][part].sum()), int(bursts[domain][part].sum()),
+                        touched, len(channels[part]),
+                    )
+                    for domain in DOMAINS
+                }
+            )  # fmt: skip
+        return found
 
     def read_all_channels(self, tops: Sequence[int], needed: Sequence[Mask]) -> list[Demands]:
         """Return the demands, by domain, for sets of positions that all channels need.

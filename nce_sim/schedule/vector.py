@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nce_sim.config.machine import DomainConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import FOREIGN
-from nce_sim.schedule.footprint import Footprint
+from nce_sim.schedule.footprint import Footprint, dilate
 from nce_sim.schedule.layout import StoredMap
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, Stream, Tile
 from nce_sim.workload.layer import Kind, Layer
@@ -57,53 +57,75 @@ def vector_tiles(
 
     Raises InputError if one row of one channel does not fit.
     """
-    channels = layer.out_shape[0]
     rows, columns = layer.out_shape[1:] if len(layer.out_shape) == 3 else (1, 1)
-    shaped = mask.reshape(channels, rows, columns)
+    shaped = mask.reshape(layer.channels, rows, columns)
     band, together = _band(layer, domain, rows, columns, config, element_bytes)
+    bands = [
+        _Band(layer, domain, shaped[:, top : top + band], top, footprints, outputs, together)
+        for top in range(0, rows, band)
+    ]
     for image in range(batch):
-        for first in range(0, channels, together):
-            chosen = np.arange(first, min(first + together, channels))
-            for top in range(0, rows, band):
-                part = shaped[chosen[0] : chosen[-1] + 1, top : top + band]
-                neurons = int(np.count_nonzero(part))
+        for place, first in enumerate(range(0, layer.channels, together)):
+            for each in bands:
+                neurons = each.neurons[place]
                 if neurons == 0:
                     continue
-                written = outputs.read(top, part, chosen)[domain]
                 yield Tile(
                     image=image,
-                    windows=(top, min(top + band, rows)),
-                    groups=(int(chosen[0]), int(chosen[-1]) + 1),
+                    windows=(each.top, each.top + each.rows),
+                    groups=(first, min(first + together, layer.channels)),
                     chunk=None,
                     reduction=(0, operands(layer)),
                     cycles=-(-neurons * operands(layer) // config.vector_lanes),
                     neurons=neurons,
-                    loads=tuple(
-                        stream
-                        for footprint in footprints
-                        for stream in _loads(footprint, domain, part, top, chosen, element_bytes)
-                    ),
-                    stores=(
-                        Stream(
-                            OUTPUTS, domain, outputs.is_external(domain), neurons * element_bytes,
-                            written.moved_bytes, written.rows_opened,
-                        ),
-                    ),
-                )  # fmt: skip
+                    loads=each.loads(place, element_bytes),
+                    stores=each.stores(place, element_bytes),
+                )
 
 
-def _loads(
-    footprint: Footprint, domain: str, part: Mask, top: int, chosen: NDArray[np.int64],
-    element_bytes: int,
-) -> Iterator[Stream]:  # fmt: skip
-    demand = footprint.of_neurons(part, top, chosen)
-    for what, holder, asked in (
-        (INPUTS, domain, demand.own),
-        (CROSSINGS, FOREIGN[domain], demand.foreign),
-    ):
-        if asked.elements:
-            external, data = footprint.source.is_external(holder), asked.elements * element_bytes
-            yield Stream(what, holder, external, data, asked.moved_bytes, asked.rows_opened)
+class _Band:
+    """Some rows of the output of a vector unit, by sets of channels that make a tile together."""
+
+    def __init__(
+        self, layer: Layer, domain: str, part: Mask, top: int, footprints: Sequence[Footprint],
+        outputs: StoredMap, together: int,
+    ) -> None:  # fmt: skip
+        self.domain, self.top, self.rows = domain, top, part.shape[1]
+        self.sources = [footprint.source for footprint in footprints]
+        self.outputs = outputs
+        channels = np.arange(layer.channels)
+        self.neurons = [
+            int(np.count_nonzero(part[first : first + together]))
+            for first in range(0, layer.channels, together)
+        ]
+        needed, in_top = dilate(layer, part, top)
+        self.read = [
+            source.read_by_sets(in_top, needed, channels, together) for source in self.sources
+        ]
+        self.written = outputs.read_by_sets(top, part, channels, together)
+
+    def loads(self, place: int, element_bytes: int) -> tuple[Stream, ...]:
+        """Return the streams of the inputs of one set of channels."""
+        return tuple(
+            Stream(
+                what, holder, source.is_external(holder), asked.elements * element_bytes,
+                asked.moved_bytes, asked.rows_opened,
+            )
+            for source, demands in zip(self.sources, self.read, strict=True)
+            for what, holder in ((INPUTS, self.domain), (CROSSINGS, FOREIGN[self.domain]))
+            for asked in [demands[place][holder]]
+            if asked.elements
+        )  # fmt: skip
+
+    def stores(self, place: int, element_bytes: int) -> tuple[Stream, ...]:
+        """Return the stream of the outputs of one set of channels."""
+        written = self.written[place][self.domain]
+        return (
+            Stream(
+                OUTPUTS, self.domain, self.outputs.is_external(self.domain),
+                self.neurons[place] * element_bytes, written.moved_bytes, written.rows_opened,
+            ),
+        )  # fmt: skip
 
 
 def _band(
