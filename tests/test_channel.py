@@ -1,7 +1,7 @@
-"""A test bench that drives one channel alone with synthetic traffic."""
+"""A channel alone under synthetic traffic, against a twin that steps every cycle."""
 
-from fractions import Fraction
-from math import ceil
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
 
 import pytest
 import simpy
@@ -9,190 +9,214 @@ from hardware import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nce_sim.machine.channel import Channel, end_of_cycle
+from nce_sim.machine.channel import Channel
+
+PORTS = ("a", "b", "c", "d")
 
 
-class Bench:
-    """One channel and a log of what completed when."""
+@dataclass(frozen=True)
+class Request:
+    """`cycles` of a port, asked for at a time, or so long after request `after` was done."""
 
-    def __init__(self, rate, quantum=16, ports=("a", "b", "c")):
-        self.env = simpy.Environment()
-        self.channel = Channel(self.env, "bus", Fraction(str(rate)), quantum, ports)
-        self.log = []
-
-    def send(self, port, size, *, at=0, limit=None, name=None):
-        self.env.process(self._send(port, size, at, limit, name or port))
-
-    def _send(self, port, size, at, limit, name):
-        yield self.env.timeout(at)
-        yield self.channel.request(port, name, size, limit)
-        self.log.append((name, self.env.now))
-
-    def run(self):
-        self.env.run()
-        return self.log
+    port: str
+    cycles: int
+    at: int = 0
+    after: int | None = None
 
 
-@pytest.mark.parametrize(
-    ("size", "cycles"), [(0, 0), (1, 1), (8, 1), (9, 2), (16, 2), (17, 3), (160, 20)]
-)
-def test_a_lone_transfer_takes_its_bytes_over_the_rate_rounded_up(size, cycles):
-    bench = Bench(8)
-    bench.send("a", size)
-    assert bench.run() == [("a", cycles)]
-    assert bench.channel.traffic.busy_cycles == cycles
+@dataclass
+class Log:
+    """When each request was done, the port served in each cycle, and the intervals watched."""
+
+    done: dict[int, int] = field(default_factory=dict)
+    served: dict[int, str] = field(default_factory=dict)
+    busy: int = 0
+    order: list[int] = field(default_factory=list)
+    """Requests in the order in which they came: two of one port may come in the same cycle."""
+    watched: list[tuple[tuple[str, ...], int, int]] = field(default_factory=list)
+
+
+def drive(requests, quantum, priority=False):
+    """Let the channel serve the requests."""
+    env, log = simpy.Environment(), Log()
+
+    def watch(ports, start, end):
+        log.watched.append((ports, start, end))
+
+    channel = Channel(env, PORTS, quantum, priority, watch)
+    done = [env.event() for _ in requests]
+
+    def send(number, request):
+        if request.after is not None:
+            yield done[request.after]
+        yield env.timeout(request.at)
+        log.order.append(number)
+        yield channel.request(request.port, request.cycles)
+        log.done[number] = int(env.now)
+        done[number].succeed()
+
+    for number, request in enumerate(requests):
+        env.process(send(number, request))
+    env.run()
+    log.busy = channel.traffic.busy_cycles
+    return log
+
+
+def step(requests, quantum, priority, order):
+    """Serve the requests cycle by cycle: completions and arrivals, then at most one grant."""
+    log, queues = Log(), defaultdict(deque)
+    waiting = [number for number, request in enumerate(requests) if request.after is None]
+    arrivals = defaultdict(list)
+    for number in waiting:
+        arrivals[requests[number].at].append(number)
+    left = {number: request.cycles for number, request in enumerate(requests)}
+    now = first = granted = 0
+    serving = None
+    while len(log.done) < len(requests):
+        if serving is not None and (left[serving] == 0 or granted == 0):
+            if left[serving] == 0:
+                queues[requests[serving].port].popleft()
+                log.done[serving] = now
+                for number, request in enumerate(requests):
+                    if request.after == serving:
+                        arrivals[now + request.at].append(number)
+            serving = None
+        for number in sorted(arrivals.pop(now, []), key=order.index):
+            queues[requests[number].port].append(number)
+        if serving is None:
+            turn = PORTS if priority else PORTS[first:] + PORTS[:first]
+            chosen = next((port for port in turn if queues[port]), None)
+            if chosen is not None:
+                serving, granted = queues[chosen][0], quantum or 10**9
+                first = (PORTS.index(chosen) + 1) % len(PORTS)
+        if serving is not None:
+            log.served[now] = requests[serving].port
+            left[serving] -= 1
+            granted -= 1
+            log.busy += 1
+        now += 1
+    return log
+
+
+@st.composite
+def traffic(draw, length=10):
+    """Draw requests at any time, some of which are set off by others."""
+    requests = []
+    for number in range(draw(st.integers(1, length))):
+        after = draw(st.none() | st.integers(0, number - 1)) if number else None
+        requests.append(
+            Request(
+                draw(st.sampled_from(PORTS)), draw(st.integers(1, 25)),
+                draw(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 20, 60])), after,
+            )
+        )  # fmt: skip
+    return requests
+
+
+quanta = st.one_of(st.none(), st.integers(1, 9))
+
+
+@given(traffic(), quanta, st.booleans())
+@examples(500)
+def test_every_transfer_ends_when_the_stepped_twin_says(requests, quantum, priority):
+    found = drive(requests, quantum, priority)
+    expected = step(requests, quantum, priority, found.order)
+    assert found.done == expected.done
+    assert found.busy == expected.busy == sum(request.cycles for request in requests)
+
+
+@given(traffic(), quanta, st.booleans())
+@examples(150)
+def test_watched_intervals_are_the_busy_cycles_with_the_ports_that_are_served(
+    requests, quantum, priority
+):
+    found = drive(requests, quantum, priority)
+    expected = step(requests, quantum, priority, found.order)
+    ports = {}
+    for served, start, end in found.watched:
+        assert start < end
+        for cycle in range(start, end):
+            assert cycle not in ports
+            ports[cycle] = served
+    assert set(ports) == set(expected.served)
+    assert all(expected.served[cycle] in served for cycle, served in ports.items())
+
+
+@given(traffic(), quanta, st.booleans())
+@examples(30)
+def test_the_same_traffic_gives_the_same_log(requests, quantum, priority):
+    assert drive(requests, quantum, priority) == drive(requests, quantum, priority)
 
 
 def test_ports_take_turns_a_quantum_at_a_time():
-    bench = Bench(16, quantum=16)
-    for port in "abc":
-        bench.send(port, 48)
-    assert bench.run() == [("a", 7), ("b", 8), ("c", 9)]
+    log = drive([Request(port, 3) for port in "abc"], 1)
+    assert log.done == {0: 7, 1: 8, 2: 9}
 
 
 def test_a_late_small_transfer_waits_for_one_quantum_of_each_other_port_at_most():
-    bench = Bench(1, quantum=10)
-    bench.send("a", 1000)
-    bench.send("b", 1000)
-    bench.send("c", 5, at=3)
-    done = dict(bench.run())
-    assert done["c"] <= 3 + 2 * 10 + 5
+    log = drive([Request("a", 1000), Request("b", 1000), Request("c", 5, at=3)], 10)
+    assert log.done[2] <= 3 + 2 * 10 + 5
 
 
 def test_transfers_of_one_port_are_served_in_order():
-    bench = Bench(4, quantum=4)
-    bench.send("a", 12, name="first")
-    bench.send("a", 4, name="second")
-    assert bench.run() == [("first", 3), ("second", 4)]
+    assert drive([Request("a", 3), Request("a", 1)], 1).done == {0: 3, 1: 4}
 
 
-def test_a_fraction_of_a_cycle_is_carried_to_the_next_quantum():
-    bench = Bench(25.6, quantum=64)
-    bench.send("a", 64 * 1000)
-    assert bench.run() == [("a", 2500)]  # 64 bytes alone would take 3 cycles each
+def test_by_priority_the_first_port_is_served_before_all_others_but_breaks_no_grant():
+    log = drive([Request("b", 20), Request("c", 1), Request("a", 5, at=7)], 4, priority=True)
+    assert log.done == {0: 25, 1: 26, 2: 13}  # b's second grant ends at 8
 
 
-def test_a_fraction_is_carried_across_ports_and_transfers_while_the_channel_is_busy():
-    bench = Bench(25.6, quantum=64)
-    for number in range(100):
-        bench.send("ab"[number % 2], 64, name=str(number))
-    assert bench.run()[-1][1] == 250
-
-
-def test_a_fraction_is_not_carried_over_an_idle_time():
-    bench = Bench(10)
-    bench.send("a", 1)
-    bench.send("a", 10, at=5, name="later")
-    assert bench.run() == [("a", 1), ("later", 6)]
-    assert bench.channel.traffic.busy_cycles == 2
-
-
-def test_the_slower_of_channel_and_transfer_limits_the_rate():
-    for limit, cycles in [(Fraction(2), 16), (Fraction(100), 4), (None, 4)]:
-        bench = Bench(8, quantum=8)
-        bench.send("a", 32, limit=limit)
-        assert bench.run() == [("a", cycles)]
-
-
-def test_a_slow_transfer_holds_the_channel_for_its_own_quanta_only():
-    bench = Bench(8, quantum=8)
-    bench.send("a", 16, limit=Fraction(1))
-    bench.send("b", 8)
-    assert bench.run() == [("b", 9), ("a", 17)]
+def test_without_a_quantum_a_transfer_is_never_broken():
+    log = drive([Request("b", 100), Request("a", 1, at=1), Request("c", 1, at=1)], None)
+    assert log.done == {0: 100, 2: 101, 1: 102}
 
 
 def test_what_a_completion_sets_off_in_its_cycle_takes_part_in_the_next_grant():
-    bench = Bench(1, quantum=4, ports=("a", "b"))
-
-    def set_off_by(done, steps, port):
-        yield done
-        for _ in range(steps):  # of bookkeeping within the cycle
-            yield bench.env.timeout(0)
-        yield bench.channel.request(port, f"{port} again", 4)
-        bench.log.append((f"{port} again", bench.env.now))
-
-    done = bench.channel.request("b", "b", 4)
-    bench.env.process(set_off_by(done, 0, "b"))
-    bench.env.process(set_off_by(done, 5, "a"))
-    assert bench.run() == [("a again", 8), ("b again", 12)]  # it is a's turn
+    requests = [Request("b", 4), Request("b", 4, after=0), Request("a", 4, after=0)]
+    assert drive(requests, 4).done == {0: 4, 2: 8, 1: 12}  # it is a's turn
 
 
-def test_the_end_of_a_cycle_comes_after_events_that_are_set_off_within_it():
-    env, order = simpy.Environment(), []
+def test_it_takes_part_even_if_other_work_of_the_cycle_comes_first():
+    env, log = simpy.Environment(), []
+    channel = Channel(env, ("a", "b"), 4)
 
-    def late():
-        yield end_of_cycle(env)
-        order.append("end")
-
-    def early():
-        for step in range(3):
+    def again(port, steps):
+        yield first
+        for _ in range(steps):
             yield env.timeout(0)
-            order.append(step)
+        yield channel.request(port, 4)
+        log.append((port, env.now))
 
-    env.process(late())
-    env.process(early())
+    first = channel.request("b", 4)
+    env.process(again("b", 0))
+    env.process(again("a", 5))
     env.run()
-    assert order == [0, 1, 2, "end"]
-
-
-traffic = st.lists(
-    st.tuples(
-        st.sampled_from("abc"), st.integers(0, 200), st.integers(0, 60),
-        st.sampled_from([None, Fraction(1), Fraction("6.4"), Fraction(99)]),
-    ),
-    min_size=1, max_size=12,
-)  # fmt: skip
-rates = st.sampled_from([1, 3, 6.4, 25.6, "0.7"])
-
-
-def driven(rate, quantum, requests):
-    bench = Bench(rate, quantum)
-    for number, (port, size, at, limit) in enumerate(requests):
-        bench.send(port, size, at=at, limit=limit, name=f"{port}{number}")
-    return bench, bench.run()
-
-
-@given(rates, st.integers(1, 64), traffic)
-@examples(150)
-def test_any_traffic_completes_in_the_time_that_its_bytes_need(rate, quantum, requests):
-    bench, log = driven(rate, quantum, requests)
-    assert len(log) == len(requests)
-    width = Fraction(str(rate))
-    needed = sum(
-        size / (width if limit is None else min(width, limit)) for _, size, _, limit in requests
-    )
-    busy = bench.channel.traffic.busy_cycles
-    assert ceil(needed) <= busy < needed + len(requests)
-    assert busy <= bench.env.now <= max(at for _, _, at, _ in requests) + busy
-    counted = bench.channel.traffic.bytes_by_purpose
-    assert sum(counted.values()) == sum(size for _, size, _, _ in requests)
-
-
-@given(rates, st.integers(1, 64), traffic)
-@examples(50)
-def test_the_same_traffic_gives_the_same_log(rate, quantum, requests):
-    assert driven(rate, quantum, requests)[1] == driven(rate, quantum, requests)[1]
+    assert log == [("a", 8), ("b", 12)]
 
 
 @given(st.integers(1, 40), st.integers(1, 5))
-@examples(50)
+@examples(30)
 def test_ports_that_always_ask_get_equal_shares(quantum, rounds):
-    bench = Bench(1, quantum)
-    for port in "abc":
-        bench.send(port, quantum * rounds)
-    assert [time for _, time in bench.run()] == [
-        quantum * (3 * rounds - 2 + turn) for turn in range(3)
-    ]
+    log = drive([Request(port, quantum * rounds) for port in PORTS], quantum)
+    assert list(log.done.values()) == [quantum * (4 * rounds - 3 + turn) for turn in range(4)]
 
 
-def test_the_counts_of_a_mixed_stream_are_the_stored_ones():
-    """Worked out by hand: grants a 3, b 2 (3 of 1.5), a 1, c 5, b's rest 0.5 -> 1, at 2 a cycle."""
-    bench = Bench(2, quantum=6, ports=("a", "b", "c"))
-    bench.send("a", 8, name="weights")
-    bench.send("b", 3, name="inputs")
-    bench.send("c", 10, at=1, limit=Fraction(1), name="outputs")
-    # a: 6 bytes, cycles 0-3; b: 3 bytes, 1.5 cycles, to 5 (half a cycle owed); c: 6 bytes at 1,
-    # 6 cycles, to 11; a: 2 bytes, to 12; c: 4 bytes, to 16 less the half, rounded up: 16.
-    assert bench.run() == [("inputs", 5), ("weights", 12), ("outputs", 16)]
-    assert bench.channel.traffic.busy_cycles == 16
-    assert bench.channel.traffic.bytes_by_purpose == {"weights": 8, "inputs": 3, "outputs": 10}
+@pytest.mark.parametrize("quantum", [1, 7, None])
+def test_a_lone_transfer_takes_its_own_cycles_and_no_event_for_each_quantum(quantum):
+    env = simpy.Environment()
+    channel = Channel(env, PORTS, quantum)
+    channel.request("c", 10**6)
+    steps = 0
+    while env.peek() < float("inf"):
+        env.step()
+        steps += 1
+    assert env.now == channel.traffic.busy_cycles == 10**6
+    assert steps < 10
+
+
+def test_bytes_are_counted_by_purpose():
+    channel = Channel(simpy.Environment(), PORTS)
+    for purpose, size in [("weights", 8), ("inputs", 3), ("weights", 1)]:
+        channel.traffic.add(purpose, size)
+    assert channel.traffic.bytes_by_purpose == {"weights": 9, "inputs": 3}

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 
 from nce_sim.config.machine import ArrayConfig, BufferConfig
 from nce_sim.errors import InputError
+from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.footprint import Footprint
+from nce_sim.schedule.layout import EXTERNAL, RESIDENT, Region, StoredMap
 from nce_sim.schedule.program import build_program
-from nce_sim.schedule.tiles import reach, tile_plan
-from nce_sim.schedule.waves import place_neurons, plan_waves
+from nce_sim.schedule.tiles import Ends, WeightStore, reach, tile_plan
+from nce_sim.schedule.waves import Array, place_neurons, plan_waves
 from nce_sim.workload.layer import Kind
 
 SIZE = 2
@@ -63,32 +65,95 @@ def neurons_of(tile, placed):
     return placed.neuron[here].tolist()
 
 
+def moved_by_holder(stored, elements):
+    """Return data and moved bytes of a set of elements of a map, by domain that holds them."""
+    if any(len(place) == 1 for place in elements):  # of a vector or a flattened map
+        flat = StoredMap(
+            stored.unprotected.reshape(1, -1, stored.width), stored.place, stored.regions
+        )
+        elements = {(0, *divmod(place, stored.width)) for (place,) in elements}
+        return moved_by_holder(flat, elements)
+    needed = np.zeros_like(stored.unprotected)
+    for place in elements:
+        needed[place] = True
+    demands = stored.read(0, needed, np.arange(stored.channels))
+    return {
+        domain: (demand.elements * SIZE, demand.moved_bytes)
+        for domain, demand in demands.items()
+        if demand.elements
+    }
+
+
+def loaded_by_holder(tile):
+    """Return data and moved bytes of a tile's inputs, by domain that holds them."""
+    return {
+        stream.domain: (stream.data_bytes, stream.moved_bytes)
+        for stream in tile.loads
+        if stream.what != "weights"
+    }
+
+
+def runs(tiles, keeps):
+    """Group consecutive tiles that keep the operands of the first."""
+    found = []
+    for tile in tiles:
+        if getattr(tile, keeps):
+            found[-1].append(tile)
+        else:
+            found.append([tile])
+    return found
+
+
 class Case:
     """A layer's tiles on one array, with what they were made from."""
 
-    def __init__(self, layer, seed, array, dataflow, buffer):
-        self.layer, self.array, self.dataflow = layer, array, dataflow
+    def __init__(self, layer, mask, array, buffer, **changes):
+        self.layer, self.mask = layer, mask
+        self.dataflow = changes.pop("dataflow", "broadcast")
+        self.batch = changes.pop("batch", 1)
+        self.here, self.domain = changes.pop("ends", ("protected", "protected"))
+        own_order, own = changes.pop("own_order", True), changes.pop("own", None)
+        places = changes.pop("places", (dict.fromkeys(DOMAINS, RESIDENT),) * 2)
         self.buffers = BufferConfig.model_validate(buffer)
-        self.mask = random_mask(layer.out_shape, seed)
-        self.mask.flat[seed % self.mask.size] = True
-        self.own = random_mask(layer.in_shape, seed + 1)
-        array_config = ArrayConfig.model_validate(array)
-        self.plan = plan_waves(layer, "protected", self.mask, array_config, dataflow)
-        self.placed = place_neurons(self.plan, self.mask)
-        self.tiles = tile_plan(self.plan, self.mask, Footprint(layer, self.own), self.buffers, SIZE)
+        regions = Region.of(machine(**changes).config)
+        unprotected = np.zeros(layer.in_shape, bool) if own is None else own
+        self.source = StoredMap(unprotected, places[0], regions)
+        outputs = mask if self.domain == "unprotected" else ~mask
+        self.outputs = StoredMap(outputs, places[1], regions)
+        self.weights = WeightStore(self.domain, regions[self.domain], own_order)
+        lanes = Array.create(ArrayConfig.model_validate(array), self.dataflow, 0)
+        self.plan = plan_waves(layer, mask, lanes, batch=self.batch)
+        self.placed = place_neurons(self.plan, mask)
+        self.images = self.batch if self.plan.image_rows else 1
+        ends = Ends(
+            self.here, self.domain, Footprint(layer, self.source, self.here), self.outputs,
+            self.weights,
+        )  # fmt: skip
+        self.tiles = tile_plan(self.plan, mask, ends, self.buffers, SIZE, self.batch)
 
-    def runs(self, keeps):
-        """Group consecutive tiles that keep the operands of the first."""
-        found = []
-        for tile in self.tiles:
-            if getattr(tile, keeps):
-                found[-1].append(tile)
-            else:
-                found.append([tile])
-        return found
+    def is_whole(self, tile):
+        return tile.reduction == (0, self.layer.reduction_length)
+
+    def images_of(self, tile):
+        """Return how many images a tile holds."""
+        if not self.plan.image_rows:
+            return 1
+        stop = min(tile.windows[1] * self.plan.window, self.batch)
+        return stop - tile.windows[0] * self.plan.window
+
+    def inputs_of(self, tiles):
+        """Return the union of the receptive fields of tiles."""
+        needed = set()
+        for tile in tiles:
+            reduction = None if self.is_whole(tile) else tile.reduction
+            neurons = self.placed.neuron.tolist() if self.plan.image_rows else None
+            for neuron in neurons or neurons_of(tile, self.placed):
+                needed |= slow_inputs(self.layer, neuron, reduction)
+        return needed
 
     def __repr__(self):
-        return f"Case({self.layer}, {self.array}, {self.dataflow}, {self.buffers})"
+        places = self.source.place, self.outputs.place
+        return f"Case({self.layer}, {self.plan.array}, {self.buffers}, {self.batch}, {places})"
 
 
 @st.composite
@@ -97,27 +162,42 @@ def layers(draw):
     if kind == "conv":
         return draw(convolutions())
     if kind == "linear":
-        return linear("fc", "input", draw(st.integers(1, 60)), draw(st.integers(1, 40)))
+        inputs, outputs = draw(st.integers(1, 60)), draw(st.integers(1, 40))
+        return linear("fc", "input", inputs, outputs, bias=draw(st.booleans()))
     shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 4), st.integers(1, 4)))
     return global_pool("pool", "input", shape, as_vector=draw(st.booleans()))
+
+
+where = st.fixed_dictionaries({domain: st.sampled_from([RESIDENT, EXTERNAL]) for domain in DOMAINS})
 
 
 @st.composite
 def cases(draw):
     """Draw a layer that fits its buffers, often only just."""
-    arguments = (
-        draw(layers()), draw(st.integers(0, 2**32)), draw(arrays()),
-        draw(st.sampled_from(["broadcast", "systolic_os"])), draw(buffers()),
-    )  # fmt: skip
+    layer, seed = draw(layers()), draw(st.integers(0, 2**32))
+    mask = random_mask(layer.out_shape, seed)
+    mask.flat[seed % mask.size] = True
+    ends = draw(st.sampled_from([(d, d) for d in DOMAINS] + [("protected", "unprotected")]))
+    array, buffer = draw(arrays()), draw(buffers())
+    changes = {
+        "own": random_mask(layer.in_shape, seed + 1),
+        "dataflow": draw(st.sampled_from(["broadcast", "systolic_os"])),
+        "batch": draw(st.sampled_from([1, 1, 2, 5])),
+        "ends": ends,
+        "places": (draw(where), draw(where)),
+        "own_order": draw(st.booleans()),
+        "layout": draw(st.sampled_from(["packed", "holes"])),
+        "memory__burst_bytes": draw(st.sampled_from([1, 6, 16])),
+    }
     try:
-        return Case(*arguments)
+        return Case(layer, mask, array, buffer, **changes)
     except InputError:
         assume(False)
         raise
 
 
 @given(cases())
-@examples(200)
+@examples(100)
 def test_every_wave_lies_in_one_tile_or_its_ranges_cut_k_without_gap_or_overlap(case):
     ranges = defaultdict(list)
     for tile in case.tiles:
@@ -125,8 +205,10 @@ def test_every_wave_lies_in_one_tile_or_its_ranges_cut_k_without_gap_or_overlap(
         for wave in np.argwhere(held):
             place = (wave[0] + tile.windows[0], wave[1] + tile.groups[0], wave[2])
             if tile.chunk in (None, place[2]):
-                ranges[place].append(tile.reduction)
-    assert set(ranges) == set(map(tuple, np.argwhere(case.plan.neurons)))
+                ranges[tile.image, *place].append(tile.reduction)
+    images = [None] if case.plan.image_rows else range(case.batch)
+    waves = map(tuple, np.argwhere(case.plan.neurons).tolist())
+    assert set(ranges) == {(image, *wave) for wave in waves for image in images}
     for parts in ranges.values():
         edges = [0, *(stop for _, stop in parts)]
         assert parts == list(pairwise(edges))
@@ -135,63 +217,105 @@ def test_every_wave_lies_in_one_tile_or_its_ranges_cut_k_without_gap_or_overlap(
 
 
 @given(cases())
-@examples(200)
+@examples(100)
 def test_tiles_take_the_cycles_of_their_waves(case):
-    whole = sum(tile.cycles for tile in case.tiles)
-    if all(tile.reduction == (0, case.layer.reduction_length) for tile in case.tiles):
-        assert whole == case.plan.cycles.sum()
-    else:  # each range rounds up to whole cycles
-        assert whole >= case.plan.cycles.sum()
+    expected = case.plan.total_cycles * (1 if case.plan.image_rows else case.batch)
+    taken = sum(tile.cycles for tile in case.tiles)
     assert all(tile.cycles > 0 for tile in case.tiles)
+    if all(case.is_whole(tile) for tile in case.tiles):
+        assert taken == expected
+    else:  # each range rounds up to whole cycles
+        assert taken >= expected
 
 
 @given(cases())
-@examples(300)
+@examples(200)
 def test_every_tile_fits_the_buffers(case):
     for tile in case.tiles:
         assert tile.input_bytes <= case.buffers.input_bytes
-        assert tile.weight_bytes <= case.buffers.weight_bytes
-        assert tile.output_bytes <= case.buffers.output_bytes
-
-
-@given(cases())
-@examples(300)
-def test_loaded_inputs_are_the_union_of_the_receptive_fields_that_they_serve(case):
-    for run in case.runs("keeps_inputs"):
-        needed = set()
-        for tile in run:
-            whole = tile.reduction == (0, case.layer.reduction_length)
-            for neuron in neurons_of(tile, case.placed):
-                needed |= slow_inputs(case.layer, neuron, None if whole else tile.reduction)
-        own = sum(bool(case.own[place]) for place in needed)
-        assert run[0].own_input_bytes == own * SIZE
-        assert run[0].foreign_input_bytes == (len(needed) - own) * SIZE
-        assert all(tile.input_bytes == 0 for tile in run[1:])
+        assert tile.data_bytes("weights") <= case.buffers.weight_bytes
+        assert tile.data_bytes("outputs") <= case.buffers.output_bytes
 
 
 @given(cases())
 @examples(200)
+def test_loaded_inputs_are_the_union_of_the_receptive_fields_that_they_serve(case):
+    for run in runs(case.tiles, "keeps_inputs"):
+        images = case.images_of(run[0])
+        expected = moved_by_holder(case.source, case.inputs_of(run))
+        loaded = loaded_by_holder(run[0])
+        assert loaded == {
+            domain: (images * data, images * moved) for domain, (data, moved) in expected.items()
+        }
+        for stream in run[0].loads:
+            if stream.what != "weights":
+                assert stream.what == ("inputs" if stream.domain == case.here else "crossings")
+                assert stream.external == case.source.is_external(stream.domain)
+        assert all(not loaded_by_holder(tile) for tile in run[1:])
+
+
+@given(cases())
+@examples(150)
 def test_loaded_weights_are_those_of_the_channels_with_neurons_in_the_tiles_groups(case):
     marked = case.mask.reshape(case.layer.channels, -1).any(axis=1)
-    for run in case.runs("keeps_weights"):
+    for run in runs(case.tiles, "keeps_weights"):
         assert len({tile.groups for tile in run}) == 1
         first = run[0]
         size = case.plan.group_size
         order = case.plan.channel_order[first.groups[0] * size : first.groups[1] * size]
-        steps = first.reduction[1] - first.reduction[0]
-        expected = int(marked[order].sum()) * steps * SIZE
-        assert first.weight_bytes == (0 if case.layer.kind is Kind.AVERAGE_POOL else expected)
-        assert all(tile.weight_bytes == 0 for tile in run[1:])
+        start, stop = first.reduction
+        each = (stop - start) * SIZE + (4 if case.layer.bias and start == 0 else 0)
+        channels = int(marked[order].sum())
+        expected = [case.weights.stream(channels, each)] if case.layer.weights else []
+        assert [stream for stream in first.loads if stream.what == "weights"] == expected
+        assert first.data_bytes("weights") == (channels * each if case.layer.weights else 0)
+        assert all(tile.data_bytes("weights") == 0 for tile in run[1:])
 
 
 @given(cases())
 @examples(100)
 def test_every_neuron_leaves_once(case):
-    assert sum(tile.neurons for tile in case.tiles) == case.mask.sum()
+    total = int(case.mask.sum()) * case.batch
+    assert sum(tile.neurons for tile in case.tiles) == total
     for tile in case.tiles:
         last = tile.reduction[1] == case.layer.reduction_length
-        assert tile.neurons == (len(neurons_of(tile, case.placed)) if last else 0)
-        assert tile.output_bytes == tile.neurons * SIZE
+        assert bool(tile.stores) == last
+        if not case.plan.image_rows:
+            assert tile.neurons == (len(neurons_of(tile, case.placed)) if last else 0)
+        assert tile.data_bytes("outputs") == tile.neurons * SIZE
+
+
+@given(cases())
+@examples(150)
+def test_stored_outputs_go_to_their_domain_in_whole_bursts(case):
+    """Of each row of a map, the span that the tile's waves or positions cover; of a vector, all."""
+    external = case.outputs.is_external(case.domain)
+    for tile in case.tiles:
+        for stream in tile.stores:
+            assert (stream.what, stream.domain) == ("outputs", case.domain)
+            assert stream.external == external
+            assert stream.moved_bytes == slow_stored_bytes(case, tile)
+
+
+def slow_stored_bytes(case, tile):
+    if not case.outputs.is_external(case.domain):
+        return tile.neurons * SIZE
+    region = case.outputs.regions[case.domain]
+    images = case.images_of(tile)
+    if len(case.layer.out_shape) == 1:
+        return images * region.segment(tile.neurons // images * SIZE).moved_bytes
+    neurons = neurons_of(tile, case.placed)
+    size = case.plan.group_size
+    covered = np.zeros((case.layer.channels, case.layer.positions), bool)
+    if tile.chunk is not None:
+        covered.flat[neurons] = True
+    else:
+        channels = case.plan.channel_order[tile.groups[0] * size : tile.groups[1] * size]
+        covered[channels, tile.windows[0] * case.plan.window :] = True
+        covered[:, tile.windows[1] * case.plan.window :] = False
+    needed = covered.reshape(case.layer.out_shape)
+    demands = case.outputs.read(0, needed, np.arange(case.layer.channels))
+    return demands[case.domain].moved_bytes
 
 
 @given(convolutions(), st.integers(0, 2**32))

@@ -93,7 +93,7 @@ def _components(machine: Machine, end: End) -> dict[str, float]:
 
     parts = {}
     for name, domain in config.domains.items():
-        parts[f"{name} lanes"] = domain.array.lanes * _lane_um2(machine, domain, end) / UM2_PER_MM2
+        parts[f"{name} lanes"] = domain.array.lanes * lane_area_um2(machine, domain, end) / UM2_PER_MM2
         parts[f"{name} buffers"] = _buffers_mm2(domain.buffers, technology, end)
         parts[f"{name} vector unit"] = (
             domain.vector_lanes * technology.vector_lane_area_um2.at(end) / UM2_PER_MM2
@@ -114,7 +114,7 @@ def _spare_voters_mm2(fabric: FabricConfig, technology: Technology, end: End) ->
     return spare * technology.voter_32bit_area_um2.at(end) / UM2_PER_MM2
 
 
-def _lane_um2(machine: Machine, domain: DomainConfig, end: End) -> float:
+def lane_area_um2(machine: Machine, domain: DomainConfig, end: End = "value") -> float:
     """Return the area of one lane: copies of multiplier-accumulators and registers, one voter.
 
     A lane has a 32-bit accumulator, its shadow for draining, and two operand registers; a

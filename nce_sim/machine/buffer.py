@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import simpy
 
+from nce_sim.machine.events import happen
+
 HALVES = 2
 
 
@@ -29,7 +31,7 @@ class Credits:
             self.free += 1
             return
         wanted, self._wanted = self._wanted, None
-        wanted.succeed()
+        happen(wanted)
 
 
 class Progress:
@@ -45,7 +47,7 @@ class Progress:
         self.finished += 1
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
-            wanted.succeed()
+            happen(wanted)
 
     def of(self, number: int) -> simpy.Event | None:
         """Return None if tile `number` is finished, or the event of finishing the next one."""

@@ -1,10 +1,11 @@
-"""A shared path: the bus, the port between a domain's local buffers, the controller's sequencer.
+"""A shared path: the bus, and the port between a domain's local buffers.
 
 Its ports are asked in a fixed order, round robin or by priority. A grant lasts at most a quantum of
 cycles; within a cycle, completions and all that follows from them come before grants. Between two
 arrivals the grants follow from the queues, so they are computed and not simulated one by one: an
 event happens only where a transfer ends, and an arrival cuts the computed grants at the end of the
-one under way.
+one under way. A grant of the cycle in which another request arrives is not made yet: it is computed
+again.
 """
 
 import sys
@@ -15,14 +16,12 @@ from dataclasses import dataclass, field
 import simpy
 from simpy.events import NORMAL
 
-END_OF_CYCLE = 2
-"""Priority after all ordinary events of a cycle: completions come before grants."""
+from nce_sim.machine.events import happen
 
 NO_LIMIT = sys.maxsize
-IDLE, DECIDING, GRANTED, CUT = "idle", "deciding", "granted", "cut"
 
 
-@dataclass
+@dataclass(slots=True)
 class Transfer:
     """A request for `cycles` of a channel, at least one; `done` happens when all have passed."""
 
@@ -67,25 +66,20 @@ class Channel:
         self._turn: list[int] = []
         self._start = self._end = 0
         self._due: simpy.Event | None = None
-        self._state = IDLE
 
     def request(self, port: str, cycles: int) -> simpy.Event:
         """Queue a transfer of at least one cycle at a port; return the event of its completion."""
         done = self.env.event()
         queue = self._queues[self._place[port]]
         queue.append(Transfer(cycles, done))
-        if self._state is IDLE:
-            self._decide_at_end_of_cycle()
-        elif self._state is GRANTED and len(queue) == 1:
+        if not self._turn:
+            self._decide()
+        elif len(queue) == 1:
             self._cut()
         return done
 
-    def _decide_at_end_of_cycle(self) -> None:
-        self._state = DECIDING
-        _at(self.env, 0, self._decide, END_OF_CYCLE)
-
-    def _decide(self, _: simpy.Event) -> None:
-        """Compute the grants up to the first completion."""
+    def _decide(self) -> None:
+        """Compute the grants from now on up to the first completion."""
         waiting = [place for place, queue in enumerate(self._queues) if queue]
         if len(waiting) > 1:
             if self.priority:
@@ -93,9 +87,10 @@ class Channel:
             else:
                 later = [place for place in waiting if place >= self._first]
                 waiting = later + waiting[: len(waiting) - len(later)]
-        self._state, self._turn, self._start = GRANTED, waiting, int(self.env.now)
-        self._end = self._cycles_to_completion()
-        self._wait_until(self._end)
+        self._turn, self._start = waiting, int(self.env.now)
+        if waiting:
+            self._end = self._cycles_to_completion()
+            self._wait()
 
     def _cycles_to_completion(self) -> int:
         """Return when the first of the ports in turn has had all its cycles."""
@@ -116,21 +111,43 @@ class Channel:
         """Let the grant under way end, and decide again; one that begins now is not made yet."""
         elapsed = int(self.env.now) - self._start
         end = -(-elapsed // self.quantum_cycles) * self.quantum_cycles
-        if end < self._end:
-            self._state, self._end = CUT, end
-            self._wait_until(end)
+        if end >= self._end:
+            return
+        self._end = end
+        if end > elapsed:
+            self._wait()
+        else:
+            self._take_up()
 
-    def _wait_until(self, end: int) -> None:
-        """Take up what has been served when `end` cycles from the start have passed."""
-        self._due = _at(self.env, self._start + end - int(self.env.now), self._take_up)
+    def _wait(self) -> None:
+        """Take up what has been served when the computed grants have passed."""
+        due = self.env.event()
+        due._ok, due._value = True, None
+        due.callbacks.append(self._pass)
+        delay = self._start + self._end - int(self.env.now)
+        self.env.schedule(due, NORMAL, delay)
+        self._due = due
 
-    def _take_up(self, event: simpy.Event) -> None:
-        """Count the grants made, all whole but the last if it completes a transfer."""
-        if event is not self._due:
-            return  # an arrival has cut these grants short
+    def _pass(self, event: simpy.Event) -> None:
+        if event is self._due:  # or an arrival has cut these grants short
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """Count the grants made, all whole but the last if it completes a transfer; go on."""
+        self._due = None
+        completed = self._count_grants() if self._end else None
+        if self.watch is not None and self._end:
+            served = tuple(self.ports[place] for place in self._turn)
+            self.watch(served, self._start, self._start + self._end)
+        self._decide()
+        if completed is not None:
+            happen(completed.done)
+
+    def _count_grants(self) -> Transfer | None:
+        """Take the cycles granted off the transfers; return the one that is completed, if any."""
         rounds, rest = divmod(self._end, self.quantum_cycles * len(self._turn))
-        last = self._turn[-1]
-        completed = None
+        self.traffic.busy_cycles += self._end
+        last, completed = self._turn[-1], None
         for place in self._turn:
             transfer = self._queues[place][0]
             grant = min(rest, self.quantum_cycles)
@@ -140,35 +157,4 @@ class Channel:
             if transfer.remaining_cycles == 0:
                 completed = self._queues[place].popleft()
         self._first = (last + 1) % len(self.ports)
-        self._record()
-        self._state = IDLE
-        if any(self._queues):
-            self._decide_at_end_of_cycle()
-        if completed is not None:
-            _happen(completed.done)
-
-    def _record(self) -> None:
-        self.traffic.busy_cycles += self._end
-        if self.watch is not None and self._end:
-            served = tuple(self.ports[place] for place in self._turn)
-            self.watch(served, self._start, self._start + self._end)
-
-
-def _happen(event: simpy.Event) -> None:
-    """Let an event happen within the one that causes it, without a turn in the queue of its own."""
-    callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
-    event._ok, event._value = True, None
-    for callback in callbacks:
-        callback(event)
-
-
-def _at(
-    env: simpy.Environment, delay: int, action: Callable[[simpy.Event], None],
-    priority: int = NORMAL,
-) -> simpy.Event:  # fmt: skip
-    """Run `action` after a delay, within its cycle in the order of priority; return its event."""
-    event = env.event()
-    event._ok, event._value = True, None
-    event.callbacks.append(action)
-    env.schedule(event, priority=priority, delay=delay)  # type: ignore[arg-type]
-    return event
+        return completed

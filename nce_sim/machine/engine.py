@@ -1,8 +1,10 @@
 """The whole engine: the one place that knows every part and wires them."""
 
-from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+import gc
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from math import isfinite
 from typing import Any, Protocol
 
@@ -45,7 +47,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One simulated inference on one machine with one split.
+    """One simulated inference, or batch of them, on one machine with one split.
 
     `bus` and `local_ports` hold what each channel moved; `schedule` answers which lane computes
     which neuron when.
@@ -64,7 +66,7 @@ class Run:
 
     @property
     def latency_us(self) -> float:
-        """Latency of one inference in microseconds."""
+        """Latency of the batch in microseconds."""
         return self.latency_cycles / self.machine.config.clock_mhz
 
     @cached_property
@@ -82,16 +84,53 @@ class Run:
         return found
 
     @cached_property
-    def cycles_by_cause(self) -> dict[str, dict[str, int]]:
-        """What each array did with its cycles; the causes of an array sum to the latency."""
-        found = {domain: dict.fromkeys(CAUSES, 0) for domain in DOMAINS}
+    def cycles_by_layer_and_cause(self) -> dict[str, dict[str, dict[str, int]]]:
+        """What each array did while a layer ran; an array's causes of all layers are its run."""
+        found = {
+            work.layer.name: {domain: dict.fromkeys(CAUSES, 0) for domain in DOMAINS}
+            for work in self.program.layers
+        }
         for span in self.timeline:
             domain = span.domain_of_array
             if domain is not None:
-                found[domain][span.what] += span.cycles
-        for domain, causes in found.items():
-            causes.update(split_compute(self.program, domain, causes[COMPUTE]))
+                found[span.layer][domain][span.what] += span.cycles
+        for work in self.program.layers:
+            alone = replace(self.program, layers=(work,))
+            for domain, causes in found[work.layer.name].items():
+                causes.update(split_compute(alone, domain, causes[COMPUTE]))
         return found
+
+    @cached_property
+    def cycles_by_cause(self) -> dict[str, dict[str, int]]:
+        """What each array did with its cycles; the causes of an array sum to the latency."""
+        layers = self.cycles_by_layer_and_cause.values()
+        return {
+            domain: {cause: sum(layer[domain][cause] for layer in layers) for cause in CAUSES}
+            for domain in DOMAINS
+        }
+
+    @cached_property
+    def layer_intervals(self) -> dict[str, tuple[int, int]]:
+        """First cycle of each layer and the first one after it; a layer follows on another."""
+        found, start = {}, 0
+        for name, by_array in self.cycles_by_layer_and_cause.items():
+            end = start + sum(by_array[PROTECTED].values())
+            found[name] = start, end
+            start = end
+        return found
+
+    @cached_property
+    def useful_macs_by_layer(self) -> dict[str, dict[str, int]]:
+        """Multiply-accumulates of the network that each array did, by layer with neurons."""
+        return {
+            work.layer.name: {
+                array: self.program.batch * work.layer.reduction_length
+                * sum(share.elements for share in work.on(array))
+                for array in DOMAINS
+            }
+            for work in self.program.layers
+            if work.on_array
+        }  # fmt: skip
 
     @property
     def mac_share_unprotected(self) -> float:
@@ -102,6 +141,11 @@ class Run:
     def images_per_second(self) -> float:
         """Steady-state throughput: a batch begins when the one before has ended."""
         return self.program.batch * self.machine.config.clock_mhz * 1e6 / self.latency_cycles
+
+    @property
+    def energy_per_image_pj(self) -> float:
+        """Energy of one image of the batch in picojoules."""
+        return self.energy.total_pj / self.program.batch
 
     def utilisation(self, domain: str) -> float:
         """Share of a domain's lane-cycles that did useful multiply-accumulates.
@@ -125,10 +169,13 @@ class Run:
             "energy_pj": dict(self.energy.by_component_pj),
             "energy_total_pj": self.energy.total_pj,
             "energy_range_pj": [self.energy.low_pj, self.energy.high_pj],
+            "energy_per_image_pj": self.energy_per_image_pj,
             "area_mm2": dict(self.area.by_component_mm2),
             "area_total_mm2": self.area.total_mm2,
             "area_range_mm2": [self.area.low_mm2, self.area.high_mm2],
+            "utilisation": {domain: self.utilisation(domain) for domain in DOMAINS},
             "cycles_by_cause": self.cycles_by_cause,
+            "cycles_by_layer_and_cause": self.cycles_by_layer_and_cause,
             "compute_cycles_by_layer": self.compute_cycles_by_layer,
             "bus_busy_cycles": self.bus.busy_cycles,
             "bytes_by_purpose": dict(sorted(self.bus.bytes_by_purpose.items())),
@@ -164,11 +211,12 @@ def simulate(
     if not isfinite(mismatch_rate) or not 0 <= mismatch_rate <= 1:
         raise InputError(f"mismatch_rate is a rate from 0 to 1, not {mismatch_rate}")
     map_bits = {name: split.map_bits(name) for name in split.unprotected}
-    program = build_program(network.layers, machine.config, split.unprotected, map_bits, batch)
-    program = with_mismatches(program, mismatch_rate, seed)
-    engine = Engine(program)
-    latency_cycles = engine.run()
-    counts = count_activity(program, latency_cycles)
+    with without_garbage_collection():
+        program = build_program(network.layers, machine.config, split.unprotected, map_bits, batch)
+        program = with_mismatches(program, mismatch_rate, seed)
+        engine = Engine(program)
+        latency_cycles = engine.run()
+        counts = count_activity(program, latency_cycles)
     machine_area = area(machine)
     return Run(
         machine=machine,
@@ -182,6 +230,18 @@ def simulate(
         local_ports={domain: port.traffic for domain, port in engine.local_ports.items()},
         schedule=Schedule(program, engine.timeline),
     )
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Put the search for cyclic garbage off: a run makes many small objects, and no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Engine:
@@ -225,8 +285,9 @@ class Engine:
         """Wire a channel whose busy times are recorded."""
 
         def watch(served: tuple[str, ...], start: int, end: int) -> None:
-            self.timeline.add(name, " + ".join(served), "", -1, start, end)
+            self.timeline.spans.append(Span(name, in_words(served), "", -1, start, end))
 
+        in_words = cache(" + ".join)
         quantum_cycles = max(1, int(quantum_bytes / bytes_per_cycle))
         return Channel(self.env, ports, quantum_cycles, priority, watch)
 

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +39,28 @@ class Schedule:
     """A program with the times at which its tiles were computed."""
 
     def __init__(self, program: Program, timeline: Timeline) -> None:
-        self.program = program
+        self.program, self._spans = program, timeline.spans
         self._works: Mapping[str, LayerWork] = {w.layer.name: w for w in program.layers}
-        self._times: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
-        self._order: dict[str, list[tuple[int, int, str, int]]] = {name: [] for name in DOMAINS}
-        for span in timeline.spans:
+        self._placements: dict[int, Placement] = {}
+
+    @cached_property
+    def _order(self) -> dict[str, list[tuple[int, int, str, int]]]:
+        """When each array computed: (start, end, layer, tile) in order of time."""
+        order: dict[str, list[tuple[int, int, str, int]]] = {name: [] for name in DOMAINS}
+        for span in self._spans:
             array = span.domain_of_array
             if span.what == COMPUTE and array is not None:
-                times = self._times.setdefault((array, span.layer), {})
-                times[span.tile] = span.start_cycle, span.end_cycle
-                self._order[array].append((*times[span.tile], span.layer, span.tile))
-        self._placements: dict[int, Placement] = {}
+                order[array].append((span.start_cycle, span.end_cycle, span.layer, span.tile))
+        return order
+
+    @cached_property
+    def _times(self) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+        """Start and end of each tile's computing, by array and layer."""
+        times: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+        for array, entries in self._order.items():
+            for start, end, layer, tile in entries:
+                times.setdefault((array, layer), {})[tile] = start, end
+        return times
 
     def slot_of(self, layer: str, neuron: int, image: int = 0) -> Slot:
         """Return where and when a neuron of an image of the batch is computed.

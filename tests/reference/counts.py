@@ -7,7 +7,7 @@ run again. Nothing is shared with the simulator's own counting.
 
 from collections import Counter
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from typing import NamedTuple
 
 from nce_sim.workload.layer import INPUT, Kind
@@ -16,7 +16,7 @@ from reference.maps import DOMAINS, OTHER, PROTECTED, UNPROTECTED, Map, Memory
 
 REPEATS = {"temporal_dmr": 2, "temporal_tmr": 3}
 COPIES = {"tmr": 3, "dmr_retry": 2}
-UNCHECKED = ("none", "ideal")
+VOTING = ("tmr", "dmr_retry", "temporal_dmr", "temporal_tmr")
 BIAS_BYTES = 4
 
 
@@ -210,15 +210,21 @@ class ArrayShare:
                 causes[cause] += cycles * (times - again)
             causes["repeat after a mismatch"] += each.total() * again
             self._count(counts, wave, length, times, each.total())
-            counts["repeated_waves"] += again if tile.reduction[1] == self._whole else 0
-        done = self._done(tile, runs) if last else ()
+            if tile.reduction[1] == self._whole:
+                counts["repeated_waves"] += again
+                counts["votes"] += len(wave.neurons) * times * self._votes
+        done = self._done(tile) if last else ()
         counts["waves"] = len(runs) if last else 0
         if tile.reduction[1] == self._whole:
             self.passes[self._key(tile)] += 1
         return Tile(
-            causes.total(), self._loads(tile, served), self._stores(tile, runs) if last else (),
+            causes.total(), self._loads(tile, served), self._stores(tile) if last else (),
             tile.keeps_inputs, tile.keeps_weights, done, causes, counts,
         )  # fmt: skip
+
+    @property
+    def _votes(self):
+        return self.lanes.config.scheme in VOTING
 
     @property
     def _whole(self):
@@ -231,19 +237,29 @@ class ArrayShare:
         """Tell whether a range of K comes again after a mismatch."""
         return tile.chunk is not None and self.passes[self._key(tile)] > 0
 
-    def _runs(self, tile):
-        """Return the waves of a tile with how often they run, and whether it stores them."""
-        found = [
-            (place, 1 + self._mismatch(tile, place))
+    def _places(self, tile):
+        """Return the waves of a tile."""
+        return [
+            place
             for place in sorted(self.waves)
             if tile.windows[0] <= place[0] < tile.windows[1]
             and tile.groups[0] <= place[1] < tile.groups[1]
             and tile.chunk in (None, place[2])
         ]
+
+    def _neurons(self, tile):
+        return [neuron for place in self._places(tile) for neuron in self.waves[place].neurons]
+
+    def _runs(self, tile):
+        """Return the waves of a tile with how often they run, and whether it stores them.
+
+        Ranges of K of one wave run once: what runs again are further tiles.
+        """
+        times = [(place, 1 + self._mismatch(tile, place)) for place in self._places(tile)]
         if tile.chunk is None:
             assert tile.reduction == (0, self._whole)
-            return found, True
-        ((place, times),) = found  # a range of K of one wave: what runs again are further tiles
+            return times, True
+        ((place, times),) = times
         passes = self.passes[self._key(tile)]
         assert passes < times
         return [(place, 1)], tile.reduction[1] == self._whole and passes + 1 == times
@@ -262,8 +278,8 @@ class ArrayShare:
         counts["weight_read_bytes"] += wave.weights * length * again * size
         counts["idle_lane_cycles"] += (config.lanes - neurons) * cycles * times
 
-    def _done(self, tile, runs):
-        neurons = [neuron for place, _ in runs for neuron in self.waves[place].neurons]
+    def _done(self, tile):
+        neurons = self._neurons(tile)
         if self.plan.image_rows:
             return tuple((image, (channel, 0)) for channel, image in neurons)
         return tuple((tile.image, neuron) for neuron in neurons)
@@ -273,12 +289,7 @@ class ArrayShare:
         if has_weights(self.layer) and not tile.keeps_weights:
             loads.append(self._weights(tile))
         if not tile.keeps_inputs:
-            neurons = {
-                neuron
-                for each in served
-                for place, _ in self._runs(each)[0]
-                for neuron in self.waves[place].neurons
-            }
+            neurons = {neuron for each in served for neuron in self._neurons(each)}
             read = elements_read(self.layer, self.source, neurons, *tile.reduction)
             images = len({image for _, image in neurons}) if self.plan.image_rows else 1
             loads += streams_in(self.memory, self.share.array, self.source, self.layer, read, images)
@@ -301,9 +312,9 @@ class ArrayShare:
             "weights", held, True, channels * each, segments * moved, segments * opened
         )
 
-    def _stores(self, tile, runs):
+    def _stores(self, tile):
         domain, size = self.share.domain, self.memory.size
-        neurons = [neuron for place, _ in runs for neuron in self.waves[place].neurons]
+        neurons = self._neurons(tile)
         data = len(neurons) * size
         if not self.output.external[domain]:
             return (Moved("outputs", domain, False, data, data, 0),)
@@ -382,7 +393,7 @@ class Recount:
     def _works(self):
         shape = self.layers[0].in_shape
         everything = {PROTECTED: True, UNPROTECTED: True}
-        maps = {INPUT: Map(_mask_array({}, shape), everything)}
+        maps = {INPUT: Map(shape, set(), everything)}
         decided = {work.layer.name: work for work in self.run.program.layers}
         arrays = self.machine.arrays
         for layer in self.layers:
@@ -393,7 +404,8 @@ class Recount:
             work = decided[layer.name]
             mask = self._mask(layer, sources)
             external = {share.domain: share.outputs == "external" for share in work.shares}
-            output = maps[layer.name] = Map(_mask_array(mask, layer.out_shape), external)
+            marked = {neuron for neuron, unprotected in mask.items() if unprotected}
+            output = maps[layer.name] = Map(layer.out_shape, marked, external)
             before, arrays = arrays, work.arrays
             map_bytes = ceil(layer.outputs / 8) if layer.has_neurons else 0
             tiles = {array: self._tiles(work, array, mask, sources, output) for array in DOMAINS}
@@ -443,13 +455,3 @@ def _taken(work):
             for channel, row in enumerate(by_channel):
                 taken |= {(channel, position) for position, mark in enumerate(row) if mark}
     return taken
-
-
-def _mask_array(mask, shape):
-    """Return a mask by (channel, position) as an array; without marks, none is unprotected."""
-    import numpy as np
-
-    found = np.zeros((shape[0], prod(shape[1:])), bool)
-    for place, mark in mask.items():
-        found[place] = mark
-    return found.reshape(shape)

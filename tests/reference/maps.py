@@ -56,13 +56,17 @@ class Memory:
 class Map:
     """A map of channels x height x width: who holds each element, and in which kind of memory."""
 
-    def __init__(self, unprotected, external):
-        shaped = unprotected if unprotected.ndim == 3 else unprotected.reshape(1, 1, -1)
-        self.channels, self.height, self.width = shaped.shape
-        self.unprotected, self.external = shaped.tolist(), external
+    def __init__(self, shape, unprotected, external):
+        """`unprotected` holds (channel, position) pairs; a vector is one row of one channel."""
+        self.channels, self.height, self.width = shape if len(shape) == 3 else (1, 1, *shape)
+        self.external = external
+        self.unprotected = {
+            (channel, *divmod(position, self.width)) if len(shape) == 3 else (0, 0, channel)
+            for channel, position in unprotected
+        }
 
     def holder(self, channel, row, column):
-        return UNPROTECTED if self.unprotected[channel][row][column] else PROTECTED
+        return UNPROTECTED if (channel, row, column) in self.unprotected else PROTECTED
 
     def flat(self, first, stop):
         """Return places first to stop as elements."""

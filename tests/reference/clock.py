@@ -1,0 +1,282 @@
+"""The machine stepped cycle by cycle: what each process does in every single cycle.
+
+A process is a generator that yields where it cannot go on. In each cycle all processes are resumed
+until none gets any further; then each shared path chooses whom it serves, and the cycle passes.
+"""
+
+from collections import Counter
+from fractions import Fraction
+from math import ceil, floor
+
+from reference.maps import DOMAINS, PROTECTED
+
+KINDS = {"weights": "weights", "inputs": "maps", "crossings": "maps", "outputs": "writes"}
+"""Which share of the memory's peak a stream sustains."""
+
+
+def exact(number):
+    """Return a number as it is written in decimal."""
+    return Fraction(str(number))
+
+
+class SharedPath:
+    """Serves one port a cycle; a port keeps its turn for a quantum of cycles at most."""
+
+    def __init__(self, ports, quantum, by_priority=False):
+        self.ports, self.quantum, self.by_priority = ports, quantum, by_priority
+        self.left = dict.fromkeys(ports, 0)
+        self.asked_first, self.granted, self.holder = 0, 0, None
+        self.served = []
+
+    def ask(self, port, cycles):
+        assert self.left[port] == 0
+        self.left[port] = cycles
+
+    def is_done(self, port):
+        return self.left[port] == 0
+
+    @property
+    def busy_cycles(self):
+        return len([port for port in self.served if port is not None])
+
+    def pass_cycle(self):
+        """Choose a port if the last grant has passed, and serve it for a cycle."""
+        if self.granted == 0:
+            self._grant()
+        self.served.append(self.holder if self.granted else None)
+        if self.granted:
+            self.granted -= 1
+            self.left[self.holder] -= 1
+
+    def _grant(self):
+        first = 0 if self.by_priority else self.asked_first
+        for port in (*self.ports[first:], *self.ports[:first]):
+            if self.left[port]:
+                self.holder, self.granted = port, min(self.quantum, self.left[port])
+                self.asked_first = (self.ports.index(port) + 1) % len(self.ports)
+                return
+
+
+class Halves:
+    """The two halves of a double buffer."""
+
+    def __init__(self):
+        self.free = 2
+
+    def take_if_free(self):
+        if self.free == 0:
+            return False
+        self.free -= 1
+        return True
+
+    def give_back(self):
+        self.free += 1
+        assert self.free <= 2
+
+
+class Ways:
+    """How many cycles streams take."""
+
+    def __init__(self, machine):
+        self.machine, memory = machine, machine.memory
+        self.width = exact(machine.bus.bytes_per_cycle)
+        awake = 1 - Fraction(memory.refresh_cycles, memory.refresh_interval_cycles)
+        peak = exact(memory.bytes_per_cycle) * awake
+        self.external = {
+            what: min(self.width, peak * exact(getattr(memory.efficiency, kind)))
+            for what, kind in KINDS.items()
+        }
+        if memory.latency_cycles:
+            under_way = Fraction(
+                memory.outstanding_requests * memory.burst_bytes, memory.latency_cycles
+            )
+            self.external = {what: min(rate, under_way) for what, rate in self.external.items()}
+
+    def port_rate(self, domain):
+        return exact(self.machine.domains[domain].buffers.port_bytes_per_cycle)
+
+    def latency(self, holder, external):
+        """Return the cycles from a request to its first data."""
+        if not external:
+            return self.machine.domains[holder].buffers.codec_cycles
+        memory = self.machine.memory
+        return memory.latency_cycles + (memory.codec_cycles if holder == PROTECTED else 0)
+
+    def cycles(self, array, streams):
+        """Return the cycles of the bus and of the array's local port."""
+        bus = local = Fraction(0)
+        for stream in streams:
+            if stream.external:
+                bus += stream.moved_bytes / self.external[stream.what]
+            elif stream.holder != array:
+                bus += stream.moved_bytes / min(self.width, self.port_rate(stream.holder))
+            else:
+                local += stream.moved_bytes / self.port_rate(array)
+        return ceil(bus), ceil(local)
+
+    def quantum(self, rate):
+        return max(1, floor(self.machine.bus.quantum_bytes / exact(rate)))
+
+
+class Array:
+    """One domain: its buffers, its port, and what its array does now."""
+
+    def __init__(self, ways, domain):
+        self.domain = domain
+        self.weights, self.inputs, self.outputs = Halves(), Halves(), Halves()
+        rate = ways.machine.domains[domain].buffers.port_bytes_per_cycle
+        self.load_port, self.store_port = f"{domain} load", f"{domain} store"
+        self.port = SharedPath((self.load_port, self.store_port), ways.quantum(rate))
+        self.doing, self.spent = None, Counter()
+
+
+class Clock:
+    """Runs recounted layers on a machine; `spans` says when each tile loads, computes and stores."""
+
+    def __init__(self, recount):
+        self.works, self.machine, self.memory = recount.works, recount.machine, recount.memory
+        self.ways = Ways(self.machine)
+        bus = self.machine.bus
+        self.arrays = {domain: Array(self.ways, domain) for domain in DOMAINS}
+        ports = [port for a in self.arrays.values() for port in (a.load_port, a.store_port)]
+        self.bus = SharedPath(
+            (*ports, "controller"), self.ways.quantum(bus.bytes_per_cycle),
+            bus.arbitration == "priority",
+        )  # fmt: skip
+        self.now, self.spans = 0, {}
+        self.processes, self.ended, self.moved = [], set(), False
+
+    def run(self):
+        """Return the latency in cycles."""
+        self._start("all layers", self._walk())
+        while True:
+            self._settle()
+            if "all layers" in self.ended:
+                assert not self.processes
+                return self.now
+            for array in self.arrays.values():
+                array.spent[array.doing] += 1
+                array.port.pass_cycle()
+            self.bus.pass_cycle()
+            self.now += 1
+
+    def _settle(self):
+        """Resume all processes until none gets any further in this cycle."""
+        self.moved = True
+        while self.moved:
+            self.moved = False
+            for process in list(self.processes):
+                if next(process[1], "ended") == "ended":
+                    self.processes.remove(process)
+                    self.ended.add(process[0])
+                    self.moved = True
+
+    def _start(self, name, process):
+        self.processes.append((name, process))
+        self.moved = True
+
+    def _until(self, condition):
+        while not condition():
+            yield
+        self.moved = True
+
+    def _pass(self, cycles):
+        end = self.now + cycles
+        yield from self._until(lambda: self.now == end)
+
+    def _both_do(self, doing):
+        for array in self.arrays.values():
+            array.doing = doing
+
+    def _walk(self):
+        self._start(("map", 0), self._fetch_map(0))
+        for number, work in enumerate(self.works):
+            self._both_do("wait at barrier")
+            yield from self._until(lambda number=number: ("map", number) in self.ended)
+            self._start(("map", number + 1), self._fetch_map(number + 1))
+            if work.switches:
+                self._both_do("fuse columns")
+                yield from self._pass(self.machine.fabric.switch_cycles)
+            self._both_do("wait for vector unit")
+            for array in self.arrays.values():
+                for process in (self._load, self._compute, self._store):
+                    name = process.__name__, number, array.domain
+                    self._start(name, process(number, work, array))
+            stored = {("_store", number, domain) for domain in DOMAINS}
+            yield from self._until(lambda stored=stored: stored <= self.ended)
+            self._both_do("wait at barrier")
+            yield from self._pass(self.machine.controller.cycles_per_barrier)
+
+    def _fetch_map(self, number):
+        if number < len(self.works) and self.works[number].map_bytes:
+            moved, _ = self.memory.segment(PROTECTED, self.works[number].map_bytes)
+            yield from self._pass(self.ways.latency(PROTECTED, external=True))
+            self.bus.ask("controller", ceil(moved / self.ways.external["weights"]))
+            yield from self._until(lambda: self.bus.is_done("controller"))
+
+    def _load(self, number, work, array):
+        tiles = work.tiles[array.domain]
+        for place, tile in enumerate(tiles):
+            if work.layer.weights and not tile.keeps_weights:
+                yield from self._until(array.weights.take_if_free)
+            if not tile.keeps_inputs:
+                yield from self._until(array.inputs.take_if_free)
+            yield from self._pass(self.machine.controller.cycles_per_tile)
+            start = self.now
+            streams = [(stream.holder, stream.external) for stream in tile.loads]
+            yield from self._pass(max([self.ways.latency(*each) for each in streams], default=0))
+            yield from self._transfer(array, array.load_port, tile.loads)
+            self._note("load", number, array, place, start)
+            self.ended.add(("loaded", number, array.domain, place))
+
+    def _transfer(self, array, port, streams):
+        """Move streams over the bus and the local port at the same time."""
+        bus, local = self.ways.cycles(array.domain, streams)
+        self.bus.ask(port, bus)
+        array.port.ask(port, local)
+        yield from self._until(lambda: self.bus.is_done(port) and array.port.is_done(port))
+
+    def _compute(self, number, work, array):
+        tiles = work.tiles[array.domain]
+        on_array = work.layer.has_neurons
+
+        def do(what):
+            array.doing = what if on_array else "wait for vector unit"
+
+        for place, tile in enumerate(tiles):
+            do("wait for load")
+            loaded = ("loaded", number, array.domain, place)
+            yield from self._until(lambda loaded=loaded: loaded in self.ended)
+            do("wait for store")
+            if tile.stores:
+                yield from self._until(array.outputs.take_if_free)
+            do("compute")
+            start = self.now
+            yield from self._pass(tile.cycles)
+            self._note("compute", number, array, place, start)
+            following = tiles[place + 1] if place + 1 < len(tiles) else None
+            if following is None or not following.keeps_inputs:
+                array.inputs.give_back()
+            if work.layer.weights and (following is None or not following.keeps_weights):
+                array.weights.give_back()
+            self.ended.add(("computed", number, array.domain, place))
+        do("wait for store")
+        stored = ("_store", number, array.domain)
+        yield from self._until(lambda: stored in self.ended)
+        if on_array:
+            do("wait at barrier")
+
+    def _store(self, number, work, array):
+        for place, tile in enumerate(work.tiles[array.domain]):
+            computed = ("computed", number, array.domain, place)
+            yield from self._until(lambda computed=computed: computed in self.ended)
+            if tile.stores:
+                start = self.now
+                yield from self._transfer(array, array.store_port, tile.stores)
+                array.outputs.give_back()
+                self._note("store", number, array, place, start)
+
+    def _note(self, what, number, array, place, start):
+        if self.now > start:
+            name = self.works[number].layer.name
+            self.spans[what, array.domain, name, place] = start, self.now
