@@ -40,8 +40,8 @@ def drive(requests, quantum, priority=False):
     """Let the channel serve the requests."""
     env, log = simpy.Environment(), Log()
 
-    def watch(ports, start, end):
-        log.watched.append((ports, start, end))
+    def watch(places, start, end):
+        log.watched.append((tuple(PORTS[place] for place in places), start, end))
 
     channel = Channel(env, PORTS, quantum, priority, watch)
     done = [env.event() for _ in requests]

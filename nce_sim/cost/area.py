@@ -93,7 +93,9 @@ def _components(machine: Machine, end: End) -> dict[str, float]:
 
     parts = {}
     for name, domain in config.domains.items():
-        parts[f"{name} lanes"] = domain.array.lanes * lane_area_um2(machine, domain, end) / UM2_PER_MM2
+        parts[f"{name} lanes"] = (
+            domain.array.lanes * lane_area_um2(machine, domain, end) / UM2_PER_MM2
+        )
         parts[f"{name} buffers"] = _buffers_mm2(domain.buffers, technology, end)
         parts[f"{name} vector unit"] = (
             domain.vector_lanes * technology.vector_lane_area_um2.at(end) / UM2_PER_MM2

@@ -41,12 +41,12 @@ class DomainEngine:
         self.env = paths.env
         self.buffers = DoubleBuffers.create(paths.env)
         self.load_port, self.store_port = f"{domain} load", f"{domain} store"
-        self.computed_until = 0
+        self.computed_until = self.stored_until = 0
 
     def run_layer(self, work: LayerWork) -> simpy.Event:
         """Start the array's processes for a layer; return the event of their end."""
         tiles = work.tiles(self.domain)
-        self.computed_until = int(self.env.now)
+        self.computed_until = self.stored_until = int(self.env.now)
         loaded, computed = Progress(self.env), Progress(self.env)
         self.env.process(self._load(work, tiles, loaded))
         self.env.process(self._compute(work, tiles, loaded, computed))
@@ -106,10 +106,10 @@ class DomainEngine:
             yield env.timeout(tile.cycles)
             self.computed_until = int(env.now)
             timeline.add(resource, COMPUTE, layer, number, start, self.computed_until)
-            self._give_back(work, tile, tiles[number + 1] if number + 1 < len(tiles) else None)
+            self._give_back(work, tiles[number + 1] if number + 1 < len(tiles) else None)
             computed.step()
 
-    def _give_back(self, work: LayerWork, tile: Tile, following: Tile | None) -> None:
+    def _give_back(self, work: LayerWork, following: Tile | None) -> None:
         """Give the halves back that no later tile computes on."""
         if following is None or not following.keeps_inputs:
             self.buffers.inputs.give_back()
@@ -127,6 +127,7 @@ class DomainEngine:
             way = self.paths.transport.store(self.domain, tile.stores)
             yield from self._transfer(self.store_port, way, tile.stores)
             self.buffers.outputs.give_back()
+            self.stored_until = int(self.env.now)
             self.paths.timeline.add(
-                self.store_port, "store", work.layer.name, number, start, int(self.env.now)
+                self.store_port, "store", work.layer.name, number, start, self.stored_until
             )

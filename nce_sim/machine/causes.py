@@ -32,6 +32,5 @@ def _mac_cycles(share: Share, images: int) -> int:
         (tile.image, tile.windows, tile.groups, tile.chunk, tile.reduction) for tile in share.tiles
     }
     return sum(
-        plan.array.mac_cycles(stop - start) * plan.array.repeats
-        for *_, (start, stop) in ranges
+        plan.array.mac_cycles(stop - start) * plan.array.repeats for *_, (start, stop) in ranges
     )

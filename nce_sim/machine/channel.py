@@ -5,7 +5,7 @@ cycles; within a cycle, completions and all that follows from them come before g
 arrivals the grants follow from the queues, so they are computed and not simulated one by one: an
 event happens only where a transfer ends, and an arrival cuts the computed grants at the end of the
 one under way. A grant of the cycle in which another request arrives is not made yet: it is computed
-again.
+anew.
 """
 
 import sys
@@ -45,7 +45,7 @@ class Traffic:
 class Channel:
     """Serves its ports, a quantum of cycles at a time; None is no limit.
 
-    `watch` is told of every interval in which the same ports are served in turn.
+    `watch` is told (places of the ports served in turn, start, end) of every interval.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Channel:
         ports: tuple[str, ...],
         quantum_cycles: int | None = None,
         priority: bool = False,
-        watch: Callable[[tuple[str, ...], int, int], None] | None = None,
+        watch: Callable[[tuple[int, ...], int, int], None] | None = None,
     ) -> None:
         self.env, self.ports, self.watch = env, ports, watch
         self.quantum_cycles = NO_LIMIT if quantum_cycles is None else quantum_cycles
@@ -64,7 +64,7 @@ class Channel:
         self._queues: list[deque[Transfer]] = [deque() for _ in ports]
         self._first = 0
         self._turn: list[int] = []
-        self._start = self._end = 0
+        self._start = self._length = 0
         self._due: simpy.Event | None = None
 
     def request(self, port: str, cycles: int) -> simpy.Event:
@@ -73,32 +73,32 @@ class Channel:
         queue = self._queues[self._place[port]]
         queue.append(Transfer(cycles, done))
         if not self._turn:
-            self._decide()
+            self._decide(int(self.env.now))
         elif len(queue) == 1:
-            self._cut()
+            self._decide_again()
         return done
 
-    def _decide(self) -> None:
-        """Compute the grants from now on up to the first completion."""
+    def _decide(self, start: int) -> None:
+        """Compute the grants from `start` on up to the first completion."""
         waiting = [place for place, queue in enumerate(self._queues) if queue]
         if len(waiting) > 1:
             if self.priority:
                 del waiting[1:]
-            else:
+            elif waiting[0] < self._first <= waiting[-1]:
                 later = [place for place in waiting if place >= self._first]
                 waiting = later + waiting[: len(waiting) - len(later)]
-        self._turn, self._start = waiting, int(self.env.now)
+        self._turn, self._start = waiting, start
         if waiting:
-            self._end = self._cycles_to_completion()
-            self._wait()
+            self._length = self._cycles_to_completion()
+            self._wait(start + self._length)
 
     def _cycles_to_completion(self) -> int:
         """Return when the first of the ports in turn has had all its cycles."""
+        if len(self._turn) == 1:
+            return self._queues[self._turn[0]][0].remaining_cycles
         quantum = self.quantum_cycles
         left = [self._queues[place][0].remaining_cycles for place in self._turn]
-        if len(left) == 1:
-            return left[0]
-        full_rounds = min(-(-cycles // quantum) for cycles in left) - 1
+        full_rounds = (min(left) - 1) // quantum
         passed = full_rounds * quantum * len(left)
         for cycles in left:
             last_grant = cycles - full_rounds * quantum
@@ -107,54 +107,63 @@ class Channel:
             passed += quantum
         raise AssertionError("no transfer ends")
 
-    def _cut(self) -> None:
-        """Let the grant under way end, and decide again; one that begins now is not made yet."""
-        elapsed = int(self.env.now) - self._start
-        end = -(-elapsed // self.quantum_cycles) * self.quantum_cycles
-        if end >= self._end:
-            return
-        self._end = end
-        if end > elapsed:
-            self._wait()
-        else:
-            self._take_up()
+    def _decide_again(self) -> None:
+        """Let the grant under way end, and decide anew from there; one that begins now is not made.
 
-    def _wait(self) -> None:
-        """Take up what has been served when the computed grants have passed."""
+        Grants that have been decided anew may not have begun yet.
+        """
+        elapsed = max(0, int(self.env.now) - self._start)
+        passed = -(-elapsed // self.quantum_cycles) * self.quantum_cycles
+        if passed < self._length:
+            self._count_grants(passed)
+            self._decide(self._start + passed)
+
+    def _wait(self, end: int) -> None:
+        """Go on when the computed grants have passed."""
         due = self.env.event()
         due._ok, due._value = True, None
         due.callbacks.append(self._pass)
-        delay = self._start + self._end - int(self.env.now)
-        self.env.schedule(due, NORMAL, delay)
+        self.env.schedule(due, NORMAL, end - self.env.now)
         self._due = due
 
     def _pass(self, event: simpy.Event) -> None:
-        if event is self._due:  # or an arrival has cut these grants short
-            self._take_up()
-
-    def _take_up(self) -> None:
-        """Count the grants made, all whole but the last if it completes a transfer; go on."""
-        self._due = None
-        completed = self._count_grants() if self._end else None
-        if self.watch is not None and self._end:
-            served = tuple(self.ports[place] for place in self._turn)
-            self.watch(served, self._start, self._start + self._end)
-        self._decide()
-        if completed is not None:
+        """Complete a transfer, unless an arrival has changed the grants since."""
+        if event is self._due:
+            completed = self._count_grants(self._length)
+            self._decide(int(self.env.now))
+            assert completed is not None
             happen(completed.done)
 
-    def _count_grants(self) -> Transfer | None:
-        """Take the cycles granted off the transfers; return the one that is completed, if any."""
-        rounds, rest = divmod(self._end, self.quantum_cycles * len(self._turn))
-        self.traffic.busy_cycles += self._end
-        last, completed = self._turn[-1], None
-        for place in self._turn:
+    def _count_grants(self, passed: int) -> Transfer | None:
+        """Take `passed` cycles of grants off the transfers; return the one completed, if any.
+
+        All grants are whole but the last if it completes a transfer.
+        """
+        if passed == 0:
+            return None
+        self.traffic.busy_cycles += passed
+        if self.watch is not None:
+            self.watch(tuple(self._turn), self._start, self._start + passed)
+        if len(self._turn) == 1:
+            last, grants = self._turn[0], [passed]
+        else:
+            last, grants = self._grants(passed)
+        self._first = (last + 1) % len(self.ports)
+        completed = None
+        for place, grant in zip(self._turn, grants, strict=True):
             transfer = self._queues[place][0]
-            grant = min(rest, self.quantum_cycles)
-            transfer.remaining_cycles -= rounds * self.quantum_cycles + grant
-            rest -= grant
-            last = place if grant else last
+            transfer.remaining_cycles -= grant
             if transfer.remaining_cycles == 0:
                 completed = self._queues[place].popleft()
-        self._first = (last + 1) % len(self.ports)
         return completed
+
+    def _grants(self, passed: int) -> tuple[int, list[int]]:
+        """Return the port that was served last, and the cycles that each port in turn had."""
+        rounds, rest = divmod(passed, self.quantum_cycles * len(self._turn))
+        last, grants = self._turn[-1], []
+        for place in self._turn:
+            grant = min(rest, self.quantum_cycles)
+            rest -= grant
+            last = place if grant else last
+            grants.append(rounds * self.quantum_cycles + grant)
+        return last, grants

@@ -13,7 +13,7 @@ class Controller:
 
     @property
     def issue_cycles(self) -> int:
-        """Cycles from a tile's free buffers to its first request, while the tile before computes."""
+        """Cycles from free buffers to a tile's first request, while the one before computes."""
         return self.config.cycles_per_tile
 
     def close_layer(self) -> simpy.Event:

@@ -23,7 +23,14 @@ from nce_sim.machine.controller import Controller
 from nce_sim.machine.lookup import Schedule
 from nce_sim.machine.memory import Transport
 from nce_sim.machine.probe import (
-    BARRIER, CAUSES, COMPUTE, STORE, SWITCH, VECTOR, Span, Timeline,
+    BARRIER,
+    CAUSES,
+    COMPUTE,
+    STORE,
+    SWITCH,
+    VECTOR,
+    Span,
+    Timeline,
 )  # fmt: skip
 from nce_sim.resilience.split import Split
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
@@ -284,10 +291,15 @@ class Engine:
     ) -> Channel:  # fmt: skip
         """Wire a channel whose busy times are recorded."""
 
-        def watch(served: tuple[str, ...], start: int, end: int) -> None:
-            self.timeline.spans.append(Span(name, in_words(served), "", -1, start, end))
+        spans = self.timeline.spans
 
-        in_words = cache(" + ".join)
+        def watch(served: tuple[int, ...], start: int, end: int) -> None:
+            spans.append(Span(name, in_words(served), "", -1, start, end))
+
+        @cache
+        def in_words(served: tuple[int, ...]) -> str:
+            return " + ".join(ports[place] for place in served)
+
         quantum_cycles = max(1, int(quantum_bytes / bytes_per_cycle))
         return Channel(self.env, ports, quantum_cycles, priority, watch)
 
@@ -308,15 +320,10 @@ class Engine:
             self._attribute(work, BARRIER, start)
             if work.switches:
                 yield self._switch(work)
-            running = {domain: self.domains[domain].run_layer(work) for domain in DOMAINS}
+            running = [self.domains[domain].run_layer(work) for domain in DOMAINS]
             began = int(self.env.now)
-            ends: dict[str, int] = {}
-            for domain, event in running.items():
-                event.callbacks.append(  # type: ignore[union-attr]
-                    lambda _, domain=domain: ends.update({domain: int(self.env.now)})
-                )
-            yield self.env.all_of(list(running.values()))
-            self._close(work, began, ends)
+            yield self.env.all_of(running)
+            self._close(work, began)
             start = int(self.env.now)
             yield self.controller.close_layer()
             self._attribute(work, BARRIER, start)
@@ -341,10 +348,10 @@ class Engine:
         yield self.env.timeout(way.latency_cycles)
         yield self.bus.request(CONTROLLER_PORT, way.bus_cycles)
 
-    def _close(self, work: LayerWork, began: int, ends: Mapping[str, int]) -> None:
+    def _close(self, work: LayerWork, began: int) -> None:
         """Attribute an array's cycles after its own work on a layer.
 
-        It waits for its last store, then for the other domain; or all the time for the vector units.
+        It waits for its last store, then for the other domain; or all the time for vector units.
         """
         now = int(self.env.now)
         for domain in DOMAINS:
@@ -352,7 +359,8 @@ class Engine:
             if not work.on_array:
                 self.timeline.add(resource, VECTOR, layer, -1, began, now)
                 continue
-            computed, stored = self.domains[domain].computed_until, ends[domain]
+            engine = self.domains[domain]
+            computed, stored = engine.computed_until, engine.stored_until
             self.timeline.add(resource, STORE, layer, -1, computed, stored)
             self.timeline.add(resource, BARRIER, layer, -1, stored, now)
 

@@ -110,11 +110,7 @@ class Schedule:
         lane = (placement.row == row) & (placement.column == column)
         if share.plan.image_rows:
             lane = placement.column == column
-        inside = (
-            lane
-            & (placement.group >= tile.groups[0])
-            & (placement.group < tile.groups[1])
-        )
+        inside = lane & (placement.group >= tile.groups[0]) & (placement.group < tile.groups[1])
         images = range(self.program.batch) if tile.image is None else [tile.image]
         for place in np.flatnonzero(inside):
             for image in images:
@@ -137,9 +133,7 @@ class Schedule:
             self._placements[id(share)] = place_neurons(share.plan, share.mask)
         return self._placements[id(share)]
 
-    def _slot(
-        self, work: LayerWork, share: Share, first_tile: int, place: int, image: int
-    ) -> Slot:
+    def _slot(self, work: LayerWork, share: Share, first_tile: int, place: int, image: int) -> Slot:
         placement, plan = self._placement(share), share.plan
         assert plan is not None
         wave = (

@@ -1,4 +1,4 @@
-"""Which PPE ratio balances the arrays: latency over the ratio, and how busy each array is by layer."""
+"""Which PPE ratio balances the arrays: latency over it, and how busy each array is by layer."""
 
 import numpy as np
 from matplotlib.axes import Axes

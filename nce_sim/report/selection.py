@@ -1,6 +1,7 @@
 """What of a result is shown where the whole would be too much: one split, the hardest faults."""
 
 from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
+from nce_sim.machine.engine import Run
 from nce_sim.study.main_job import MainJobResult
 
 FOCUS_FRACTION = 0.4
@@ -16,6 +17,11 @@ def lead_method(result: MainJobResult) -> str:
 def focus_fraction(result: MainJobResult) -> float:
     """Return the fraction of the plan that is nearest to 0.4; of two, the smaller."""
     return min(sorted(result.plan.fractions), key=lambda f: abs(f - FOCUS_FRACTION))
+
+
+def focus_run(result: MainJobResult) -> Run:
+    """Return the run of the split that the report looks at closely."""
+    return result.hardware_of(lead_method(result), focus_fraction(result))
 
 
 def dropouts(result: MainJobResult) -> list[FaultModel]:

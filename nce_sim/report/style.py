@@ -13,6 +13,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nce_sim.machine.probe import (
+    BARRIER, COMPUTE, FILL, LOAD, PORTS, RETRY, STORE, SWITCH, VECTOR,
+)  # fmt: skip
 from nce_sim.schedule.domains import PROTECTED, UNPROTECTED
 
 WIDTH_INCHES = 6.0
@@ -83,14 +86,28 @@ COMPONENT_COLOURS = {
 }
 """Colours of the components of energy and area: a domain's parts share its hue."""
 
-SPAN_COLOURS = {
-    "compute": "#333333",
-    "wait for load": "#e69f00",
-    "wait for store": "#d1495b",
-    "wait at barrier": "#d0d0d0",
+CAUSE_COLOURS = {
+    COMPUTE: "#333333",
+    PORTS: "#0072b2",
+    FILL: "#9ecae1",
+    RETRY: "#cc79a7",
+    LOAD: "#e69f00",
+    STORE: "#d1495b",
+    VECTOR: "#009e73",
+    SWITCH: "#f0e442",
+    BARRIER: "#c4c4c4",
+}
+"""Colours of what an array does."""
+
+PORT_COLOURS = {
     "load": "#56b4e9",
     "store": "#8064a2",
+    "bus serves protected": DOMAIN_COLOURS[PROTECTED],
+    "bus serves unprotected": DOMAIN_COLOURS[UNPROTECTED],
+    "bus fetches the map": "#f0c808",
 }
+"""Colours of what a port moves, and of whom the bus serves."""
+
 OTHER_COLOUR = "#bbaa88"
 
 Arguments = ParamSpec("Arguments")

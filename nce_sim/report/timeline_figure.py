@@ -1,104 +1,148 @@
-"""One inference on the machine: what each part does in every cycle."""
+"""One inference on the machine: what each part does, layer by layer.
 
-from collections.abc import Iterable
+A row is cut into short stretches of time; in each stretch the colours fill the row by their share.
+So rows of a few spans and rows of many thousands are drawn alike, and nothing is hidden.
+"""
 
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
-from nce_sim.machine.engine import Run
+from nce_sim.machine.array import array_name
+from nce_sim.machine.engine import BUS, CONTROLLER_PORT, Run
 from nce_sim.machine.probe import Span
-from nce_sim.report.selection import focus_fraction, lead_method
+from nce_sim.report.channels import local_port
 from nce_sim.report.style import (
+    CAUSE_COLOURS,
     DOMAIN_COLOURS,
-    OTHER_COLOUR,
+    PORT_COLOURS,
     SMALL,
-    SPAN_COLOURS,
-    method_name,
     new_figure,
     styled,
 )
 from nce_sim.schedule.domains import DOMAINS
-from nce_sim.study.main_job import MainJobResult
 
-MOST_VECTOR_SPANS = 2000
-"""With more spans on one row the SVG holds an image of them."""
+FETCH = "bus fetches the map"
+COLOURS = CAUSE_COLOURS | PORT_COLOURS
 
-LEAST_NAMED = 0.025
+Shares = NDArray[np.float64]
+"""Of each stretch of time, from 0 to 1."""
+
+STRETCHES = 1000
+"""Stretches of time in a row."""
+
+LEVELS = 24
+"""Steps in which a share of a row is drawn."""
+
+LEAST_NAMED = 0.028
 """Layers that take less than this share of the time have no name in the figure."""
 
 
 @styled
-def figure_timeline(result: MainJobResult) -> Figure:
-    """Return the timeline of one inference with the split nearest to 0.4 by the lead method."""
-    method, fraction = lead_method(result), focus_fraction(result)
-    run = result.hardware_of(method, fraction)
+def figure_timeline(run: Run, title: str) -> Figure:
+    """Return the timeline of a run: a row for each resource, a band for each layer."""
     resources = _resources(run.timeline)
-    figure = new_figure(
-        2.3 + 0.3 * len(resources),
-        f"One inference, {100 * fraction:g} % of the neurons unprotected ({method_name(method)})",
-    )
+    figure = new_figure(2.4 + 0.3 * len(resources), title)
     axes = figure.subplots()
-    to_us = 1 / run.machine.config.clock_mhz
+    shown: set[str] = set()
     for row, resource in enumerate(resources):
-        _draw_row(axes, row, [s for s in run.timeline if s.resource == resource], to_us)
+        spans = (span for span in run.timeline if span.resource == resource)
+        shares = _shares(resource, spans, run.latency_cycles)
+        shown |= shares.keys()
+        _draw_row(axes, row, shares, run.latency_us)
     axes.set_yticks(range(len(resources)), [_row_name(run, resource) for resource in resources])
     for label, resource in zip(axes.get_yticklabels(), resources, strict=True):
         label.set_color(DOMAIN_COLOURS.get(resource.partition(" ")[0], "black"))
+    _draw_layers(axes, run)
     axes.set_ylim(len(resources) - 0.5, -0.5)
     axes.set_xlim(0, run.latency_us)
     axes.set_xlabel("Time (us)")
-    _mark_layers(axes, run, to_us)
-    shown = {span.what for span in run.timeline}
-    order = [what for what in SPAN_COLOURS if what in shown]
-    handles = [Patch(color=SPAN_COLOURS[what], label=what.capitalize()) for what in order]
+    handles = [
+        Patch(color=colour, label=kind.capitalize())
+        for kind, colour in COLOURS.items()
+        if kind in shown
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
 def _resources(timeline: Iterable[Span]) -> list[str]:
-    """Return the resources that have spans: by domain, the array first."""
-    found = dict.fromkeys(span.resource for span in timeline)
-    parts = ("array", "load", "store")
-    known = [f"{domain} {part}" for domain in DOMAINS for part in parts]
-    others = sorted(resource for resource in found if resource not in known)
-    return [
-        resource
+    """Return the resources that have spans: each domain's, the array first, then the bus."""
+    found = {span.resource for span in timeline}
+    order = [
+        name
         for domain in DOMAINS
-        for resource in [*known, *others]
-        if resource in found and resource.startswith(f"{domain} ")
-    ] + [other for other in others if other.partition(" ")[0] not in DOMAINS]
+        for name in (
+            array_name(domain), f"{domain} vector unit", f"{domain} load", f"{domain} store",
+            local_port(domain),
+        )
+    ]  # fmt: skip
+    return [name for name in [*order, BUS] if name in found]
 
 
 def _row_name(run: Run, resource: str) -> str:
     """Return a resource's name; an array's with the share of its lane-cycles that were useful."""
-    domain, _, part = resource.partition(" ")
-    if domain in DOMAINS and part == "array":
-        return f"{resource.capitalize()}\n{run.utilisation(domain):.0%} utilised"
+    for domain in DOMAINS:
+        if resource == array_name(domain):
+            return f"{resource.capitalize()}\n{run.utilisation(domain):.0%} utilised"
     return resource.capitalize()
 
 
-def _draw_row(axes: Axes, row: int, spans: list[Span], to_us: float) -> None:
-    for what in dict.fromkeys(span.what for span in spans):
-        ranges = [(s.start_cycle * to_us, s.cycles * to_us) for s in spans if s.what == what]
-        bars = axes.broken_barh(
-            ranges, (row - 0.36, 0.72), facecolors=SPAN_COLOURS.get(what, OTHER_COLOUR), linewidth=0
-        )
-        bars.set_rasterized(len(spans) > MOST_VECTOR_SPANS)
+def _kinds(resource: str, what: str) -> list[str]:
+    """Return what a span is drawn as; the ports that a channel serves in turn have equal shares."""
+    if resource == BUS:
+        return [
+            FETCH if port == CONTROLLER_PORT else f"bus serves {port.partition(' ')[0]}"
+            for port in what.split(" + ")
+        ]
+    if resource.endswith("port"):
+        return [port.split()[-1] for port in what.split(" + ")]
+    return [what]
 
 
-def _mark_layers(axes: Axes, run: Run, to_us: float) -> None:
-    """Draw a line where a layer begins and write its name above, if there is room for it."""
-    starts: dict[str, int] = {}
-    for span in run.timeline:
-        starts[span.layer] = min(span.start_cycle, starts.get(span.layer, span.start_cycle))
-    in_order = sorted(starts.items(), key=lambda item: item[1])
-    ends = [start for _, start in in_order[1:]] + [run.latency_cycles]
-    for (layer, start), end in zip(in_order, ends, strict=True):
-        axes.axvline(start * to_us, color="black", linewidth=0.6, alpha=0.6)
-        if end - start >= LEAST_NAMED * run.latency_cycles:
+def _shares(resource: str, spans: Iterable[Span], latency_cycles: int) -> dict[str, Shares]:
+    """Return the share of each stretch of time by kind, in the order of the legend."""
+    cycles: dict[str, Shares] = {}
+    edges = np.linspace(0, latency_cycles, STRETCHES + 1)
+    for span in spans:
+        first = int(np.searchsorted(edges, span.start_cycle, side="right")) - 1
+        last = int(np.searchsorted(edges, span.end_cycle, side="left"))
+        ends = np.clip(edges[first : last + 1], span.start_cycle, span.end_cycle)
+        kinds = _kinds(resource, span.what)
+        for kind in kinds:
+            of_kind = cycles.setdefault(kind, np.zeros(STRETCHES))
+            of_kind[first:last] += np.diff(ends) / len(kinds)
+    stretch = latency_cycles / STRETCHES
+    return {kind: cycles[kind] / stretch for kind in COLOURS if kind in cycles}
+
+
+def _draw_row(axes: Axes, row: int, shares: Mapping[str, Shares], latency_us: float) -> None:
+    """Draw a row as an image, filled from below; where nothing happens it is clear."""
+    up_to = np.cumsum(list(shares.values()), axis=0)
+    level = (np.arange(LEVELS)[:, None] + 0.5) / LEVELS
+    kind = (level[None] > up_to[:, None]).sum(axis=0)
+    colours = np.array([*(to_rgba(COLOURS[name]) for name in shares), (1, 1, 1, 0)])
+    axes.imshow(
+        colours[kind], extent=(0, latency_us, row + 0.36, row - 0.36), aspect="auto",
+        origin="lower", interpolation="nearest", zorder=2,
+    )  # fmt: skip
+
+
+def _draw_layers(axes: Axes, run: Run) -> None:
+    """Shade every other layer, and write names above where there is room."""
+    for number, (layer, interval) in enumerate(run.layer_intervals.items()):
+        start, end = (cycle / run.machine.config.clock_mhz for cycle in interval)
+        if number % 2:
+            axes.axvspan(start, end, color="#f2f2f2", linewidth=0, zorder=0)
+        axes.axvline(start, color="black", linewidth=0.4, alpha=0.5, zorder=1)
+        if end - start >= LEAST_NAMED * run.latency_us:
             axes.annotate(
-                layer, ((start + end) / 2 * to_us, 1), xycoords=("data", "axes fraction"),
+                layer, ((start + end) / 2, 1), xycoords=("data", "axes fraction"),
                 xytext=(3, 3), textcoords="offset points", rotation=60, ha="left", va="bottom",
                 rotation_mode="anchor", fontsize=SMALL,
             )  # fmt: skip

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nce_sim.errors import InputError
 from nce_sim.workload.execute import Executable, all_outputs, linear_part, prepare, run_layer
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
@@ -74,6 +75,8 @@ class RelevancePropagation:
         """Return the relevance of a layer's inputs from that of its outputs."""
         inputs = inputs.to(self.dtype)
         match layer.kind:
+            case Kind.ADD:
+                raise InputError(f"layer {layer.name}: additions are not ranked yet")
             case Kind.FLATTEN:
                 return relevance.reshape(inputs.shape)
             case Kind.MAX_POOL:

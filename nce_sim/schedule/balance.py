@@ -60,7 +60,7 @@ def fuse_by_layer(
     programming over the layers; of equals the one that switches less, then fuses less.
     """
     choices = range(1, fabric.most_clusters + 1)
-    best = {fabric.clusters: (0, (fabric.clusters,))}
+    best: dict[int, tuple[int, tuple[int, ...]]] = {fabric.clusters: (0, (fabric.clusters,))}
     for layer in layers:
         costs = {fused: cycles(layer, fabric.arrays(fused)) for fused in choices}
         reached = {}

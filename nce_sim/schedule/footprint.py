@@ -66,7 +66,8 @@ class Footprint:
         """
         if self.layer.groups > 1:
             return self._of_groups(neurons, first_row, channels, inputs)
-        needed, top = dilate(self.layer, neurons.any(axis=0)[None], first_row)
+        touched: Mask = np.any(neurons, axis=0)
+        needed, top = dilate(self.layer, touched[None], first_row)
         if inputs is None:
             return self.of_positions([Needed.of(top, needed[0])])[0]
         read = np.arange(inputs.start, inputs.stop)

@@ -210,7 +210,9 @@ class StoredMap:
             self._bursts_up_to[domain] = up_to
         return self._bursts_up_to[domain]
 
-    def spans(self, channels: Counts, rows: Counts, first: Counts, end: Counts) -> dict[str, Counts]:
+    def spans(
+        self, channels: Counts, rows: Counts, first: Counts, end: Counts
+    ) -> dict[str, Counts]:
         """Return the bursts of spans, by domain that lies in external memory.
 
         A span is a channel's row from column `first` to before column `end`; all arguments are
@@ -284,13 +286,15 @@ class StoredMap:
         rows are added up from sums, and the others of all sets are counted together.
         """
         of_set = np.repeat(np.arange(len(tops)), [len(each) for each in needed])
-        rows = np.concatenate([top + np.arange(len(each)) for top, each in zip(tops, needed, strict=True)])
+        rows = np.concatenate(
+            [top + np.arange(len(each)) for top, each in zip(tops, needed, strict=True)]
+        )
         every = np.concatenate(needed)
-        whole = every.all(axis=1)
-        partial = np.flatnonzero(~whole & every.any(axis=1))
+        whole: Mask = np.all(every, axis=1)
+        touched: Mask = np.any(every, axis=1)
+        partial = np.flatnonzero(~whole & touched)
         counts = self._rows_of_all_channels(rows, whole)
         self._count_partial(counts, rows[partial], every[partial], partial)
-        touched = every.any(axis=1)
         found = []
         for number in range(len(tops)):
             inside = slice(*np.searchsorted(of_set, [number, number + 1]))
@@ -306,9 +310,7 @@ class StoredMap:
             )  # fmt: skip
         return found
 
-    def _rows_of_all_channels(
-        self, rows: Counts, whole: Mask
-    ) -> dict[str, tuple[Counts, Counts]]:
+    def _rows_of_all_channels(self, rows: Counts, whole: Mask) -> dict[str, tuple[Counts, Counts]]:
         """Return elements and bursts of the rows that are whole, 0 for the others, by domain."""
         return {
             domain: (np.where(whole, sums[0][rows], 0), np.where(whole, sums[1][rows], 0))

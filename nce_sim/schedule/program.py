@@ -146,7 +146,7 @@ class _Placer:
         network_input = np.zeros(self.layers[0].in_shape, bool)
         external = dict.fromkeys(DOMAINS, EXTERNAL)
         maps = {INPUT: StoredMap(network_input, external, self.regions)}
-        arrays = self.machine.arrays
+        arrays: Mapping[str, ArrayConfig] = self.machine.arrays
         for number, layer in enumerate(self.layers):
             sources = [maps[name] for name in layer.sources]
             if layer.kind is Kind.FLATTEN:
@@ -215,9 +215,7 @@ class _Placer:
             )
         return shares
 
-    def _plan(
-        self, layer: Layer, domain: str, mask: Mask, config: ArrayConfig
-    ) -> WavePlan | None:
+    def _plan(self, layer: Layer, domain: str, mask: Mask, config: ArrayConfig) -> WavePlan | None:
         buffers = self.machine.domains[domain]
         array = Array.create(config, self.machine.dataflow, buffers.buffers.codec_cycles)
         fits = partial(self._is_whole, layer, buffers, config)
@@ -258,7 +256,15 @@ class _Placer:
         tiles = vector_tiles(
             layer, domain, mask, footprints, output, config, self.element_bytes, self.batch
         )
-        return Share(domain, domain, mask.reshape(layer.out_shape), None, tuple(tiles), output.place[domain], 0)
+        return Share(
+            domain,
+            domain,
+            mask.reshape(layer.out_shape),
+            None,
+            tuple(tiles),
+            output.place[domain],
+            0,
+        )
 
     def _is_whole(
         self, layer: Layer, config: DomainConfig, array: ArrayConfig, window: int

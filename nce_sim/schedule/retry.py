@@ -26,7 +26,9 @@ def with_mismatches(program: Program, rate: float, seed: int) -> Program:
     """
     if rate == 0:
         return program
-    return replace(program, layers=tuple(_work(program, work, rate, seed) for work in program.layers))
+    return replace(
+        program, layers=tuple(_work(program, work, rate, seed) for work in program.layers)
+    )
 
 
 def _work(program: Program, work: LayerWork, rate: float, seed: int) -> LayerWork:
@@ -61,9 +63,7 @@ def repeat(share: Share, mismatches: NDArray[np.bool_]) -> Share:
             tiles += [*wave_tiles[:-1], last._replace(stores=(), neurons=0)]
             repeated += sum(tile.cycles for tile in wave_tiles)
         tiles += wave_tiles
-    return replace(
-        share, tiles=tuple(tiles), mismatches=mismatches, repeat_cycles=repeated
-    )
+    return replace(share, tiles=tuple(tiles), mismatches=mismatches, repeat_cycles=repeated)
 
 
 def _by_wave(tiles: tuple[Tile, ...]) -> Iterator[list[Tile]]:

@@ -103,7 +103,12 @@ class WeightStore:
         segments, size = (1, data) if self.schedule_order else (channels, bytes_of_channel)
         each = self.region.segment(size)
         return Stream(
-            WEIGHTS, self.domain, True, data, segments * each.moved_bytes, segments * each.rows_opened
+            WEIGHTS,
+            self.domain,
+            True,
+            data,
+            segments * each.moved_bytes,
+            segments * each.rows_opened,
         )
 
 
@@ -312,10 +317,8 @@ class _Tiler:
         rows, first = self._in_rows(own if chosen is None else chosen, start)
         return self.ends.footprint.of_neurons(rows, first, channels, inputs)
 
-    def _in_rows(
-        self, neurons: NDArray[np.bool_], start: int
-    ) -> tuple[NDArray[np.bool_], int]:
-        """Return n x consecutive positions from `start` on as n x rows x width, and the first row."""
+    def _in_rows(self, neurons: NDArray[np.bool_], start: int) -> tuple[NDArray[np.bool_], int]:
+        """Return n x positions from `start` on as n x rows x width, and the first row."""
         width = self.layer.out_shape[2] if len(self.layer.out_shape) == 3 else 1
         stop = start + neurons.shape[1]
         first, last = start // width, (stop - 1) // width
@@ -370,7 +373,7 @@ class _Tiler:
     def output_demands(
         self, window_tiles: list[Range], group_tiles: list[Range]
     ) -> NDArray[np.int64]:
-        """Return what each rectangle's outputs move: (bytes, rows opened) x window x group tiles."""
+        """Return what outputs move: (bytes, rows opened) x tiles of windows x tiles of groups."""
         if not self.ends.outputs_external:
             neurons = [
                 [_rectangle(self.neurons_up_to, w, g) for g in group_tiles] for w in window_tiles
@@ -381,7 +384,9 @@ class _Tiler:
             return self._vector_outputs(window_tiles, group_tiles)
         order, stored = self.plan.channel_order, self.ends.outputs
         region = stored.regions[self.ends.domain]
-        bursts = _range_bursts(stored, self.ends.domain, [self.positions_of(w) for w in window_tiles])[order]
+        bursts = _range_bursts(
+            stored, self.ends.domain, [self.positions_of(w) for w in window_tiles]
+        )[order]
         starts = [g[0] * self.plan.group_size for g in group_tiles]
         by_tile = np.add.reduceat(bursts, starts, axis=0).T
         opened = [
@@ -474,9 +479,7 @@ class _Tiler:
         chosen = self._chosen(channels, window, chunk)
         return self._demand_of(channels, *self.positions_of((window, window + 1)), inputs, chosen)
 
-    def _chosen(
-        self, channels: NDArray[np.int64], window: int, chunk: int
-    ) -> NDArray[np.bool_]:
+    def _chosen(self, channels: NDArray[np.int64], window: int, chunk: int) -> NDArray[np.bool_]:
         """Mark the neurons of one wave: channels x positions of the window."""
         start, stop = self.positions_of((window, window + 1))
         own = self.mask.reshape(self.layer.channels, -1)[channels, start:stop]
@@ -516,9 +519,7 @@ class _Tiler:
 class _Rectangles:
     """Builds the tiles of a loop order over rectangles of windows and groups."""
 
-    def __init__(
-        self, tiler: _Tiler, window_tiles: list[Range], group_tiles: list[Range]
-    ) -> None:
+    def __init__(self, tiler: _Tiler, window_tiles: list[Range], group_tiles: list[Range]) -> None:
         self.tiler, self.window_tiles, self.group_tiles = tiler, window_tiles, group_tiles
         self.moved, self.opened = tiler.output_demands(window_tiles, group_tiles).tolist()
         self.reduction = (0, tiler.layer.reduction_length)

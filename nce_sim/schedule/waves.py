@@ -177,7 +177,8 @@ def plan_waves(
     single = _plan_vector(layer, mask.reshape(-1), array)
     if layer.kind is not Kind.LINEAR or batch == 1:
         return single
-    shared = _plan_map(layer, image_rows(mask, batch), array, array.config.rows, image_rows=True)
+    by_image = _Compaction(layer, image_rows(mask, batch), array, array.config.rows)
+    shared = by_image.plan(image_rows=True)
     return shared if shared.total_cycles <= batch * single.total_cycles else single
 
 
@@ -216,9 +217,7 @@ def _widen_window(
 class _Compaction:
     """The waves of a map of channels x positions, closed up within windows of one width."""
 
-    def __init__(
-        self, layer: Layer, mask: NDArray[np.bool_], array: Array, window: int
-    ) -> None:
+    def __init__(self, layer: Layer, mask: NDArray[np.bool_], array: Array, window: int) -> None:
         self.layer, self.array, self.window = layer, array, window
         packed = pack_windows(mask, window)
         by_window = neurons_by_window(packed)
@@ -266,9 +265,7 @@ class _Compaction:
         return _plan_cycles(self.layer, self.array, self.neurons, activations, weights)
 
 
-def _plan_systolic(
-    layer: Layer, mask: NDArray[np.bool_], array: Array, batch: int
-) -> WavePlan:
+def _plan_systolic(layer: Layer, mask: NDArray[np.bool_], array: Array, batch: int) -> WavePlan:
     """Cut channels x positions into blocks of columns x rows; empty blocks are skipped."""
     shared = layer.kind is Kind.LINEAR and batch > 1
     by_channel = image_rows(mask, batch) if shared else mask.reshape(layer.channels, -1)
@@ -279,9 +276,9 @@ def _plan_vector(layer: Layer, mask: NDArray[np.bool_], array: Array) -> WavePla
     """Give each lane one neuron of a fully connected layer or a global pooling."""
     lanes = array.config.lanes
     order = np.flatnonzero(mask)
-    neurons = np.full(-(-len(order) // lanes), lanes)
-    neurons[-1] = len(order) - lanes * (len(neurons) - 1)
-    neurons = neurons.reshape(1, -1, 1)
+    groups = -(-len(order) // lanes)
+    neurons = np.full((1, groups, 1), lanes)
+    neurons[0, -1, 0] = len(order) - lanes * (groups - 1)
     if layer.kind is Kind.LINEAR:
         activations, weights = np.ones_like(neurons), neurons
     else:
@@ -344,6 +341,6 @@ def _channel_rows(plan: WavePlan, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _ranks(mask: NDArray[np.bool_], window: int) -> NDArray[np.int64]:
     """Return the rank of each neuron among those of its channel and window."""
-    before = np.cumsum(mask, axis=1) - mask
+    before: Counts = np.cumsum(mask, axis=1, dtype=np.int64) - mask
     starts = np.arange(mask.shape[1]) // window * window
     return np.asarray(before - before[:, starts], np.int64)

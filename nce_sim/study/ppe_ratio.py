@@ -6,8 +6,8 @@ Three families grow from a base machine, whose buffers, bus and memory stay:
 - `area`: as much area of lanes in all; what a column of PPEs takes follows from its scheme.
 - `fabric`: columns that fuse into PPEs (a machine with a `fabric`); the ratio is how many do.
 
-For the first two, the gain that changing the ratio by layer could bring is a bound: each layer as on
-the machine of the family that is best for it, at no cost of changing. A fabric is simulated.
+For the first two, the gain that changing the ratio by layer could bring is a bound: each layer as
+on the machine of the family that is best for it, at no cost of changing. A fabric is simulated.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,9 +96,7 @@ class RatioStudy:
         Simulated, switches included, for a fabric; else the bound.
         """
         cycles = (
-            self.bound_cycles
-            if self.fused_by_layer is None
-            else self.fused_by_layer.latency_cycles
+            self.bound_cycles if self.fused_by_layer is None else self.fused_by_layer.latency_cycles
         )
         return 1 - cycles / self.best.latency_cycles
 

@@ -93,9 +93,7 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
     _keep_path_to_output(trace, signature.user_outputs)
     _mark_pooled_output(trace)
     biased = {key for key, held in trace.parameters.items() if held.bias is not None}
-    layers = tuple(
-        replace(layer, bias=layer.name in biased) for layer in trace.layers.values()
-    )
+    layers = tuple(replace(layer, bias=layer.name in biased) for layer in trace.layers.values())
     return Workload(name, tuple(example_input.shape[1:]), layers, trace.parameters)
 
 

@@ -68,6 +68,8 @@ def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Te
             return pooled.flatten(1) if len(layer.out_shape) == 1 else pooled
         case Kind.FLATTEN:
             return inputs.flatten(1)
+        case Kind.ADD:
+            raise InputError(f"layer {layer.name}: additions are scheduled, but not executed yet")
 
 
 def linear_part(layer: Layer, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:

@@ -1,0 +1,70 @@
+"""The report of a hardware study: a page with answer, figures and table, and each as a file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from nce_sim.report.folder import replace_files
+from nce_sim.report.page import inline_svg
+from nce_sim.report.style import png_bytes, svg_bytes
+from nce_sim.report.tables import csv_bytes
+
+TEMPLATE = "study.html.j2"
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a study's page shows: its answer in words first, then figures, then all points.
+
+    `figures` maps names to (figure, caption); `rows` are flat records, `making` names and values.
+    """
+
+    title: str
+    lead: str
+    headline: Sequence[str]
+    figures: Mapping[str, tuple[Figure, str]]
+    rows: Sequence[Mapping[str, str | float]]
+    making: Sequence[tuple[str, str]]
+
+
+def write_study(study: StudyReport, folder: Path) -> None:
+    """Write points.csv, figures and index.html into `folder`.
+
+    Raises InputError if the folder cannot be written to.
+    """
+    contents = {"points.csv": csv_bytes(list(study.rows))}
+    svg = {name: svg_bytes(figure) for name, (figure, _) in study.figures.items()}
+    for name, (figure, _) in study.figures.items():
+        contents[f"figures/{name}.svg"] = svg[name]
+        contents[f"figures/{name}.png"] = png_bytes(figure)
+    contents["index.html"] = _page(study, svg)
+    replace_files(folder, contents, contents)
+
+
+def _page(study: StudyReport, svg: Mapping[str, bytes]) -> bytes:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(TEMPLATE).render(
+        study=study,
+        figures=[
+            {"name": name, "caption": caption, "svg": inline_svg(name, svg[name])}
+            for name, (_, caption) in study.figures.items()
+        ],
+        columns=list(study.rows[0]),
+        rows=[[_cell(value) for value in row.values()] for row in study.rows],
+    )
+    return text.encode()
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else value
