@@ -23,10 +23,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise InputError(f"cannot write {path}: {reason.strerror or reason}") from reason
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "--out") -> None:
     """Raise InputError unless files can be written into `folder`; nothing is left behind.
 
-    If it does not exist yet, the nearest folder above it is tried.
+    If it does not exist yet, the nearest folder above it is tried. `option` names it.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
@@ -38,5 +38,5 @@ def check_writable(folder: Path) -> None:
     except OSError as reason:
         raise InputError(
             f"cannot write into {folder}: {reason.strerror or reason}; choose another folder "
-            f"with --out"
+            f"with {option}"
         ) from reason

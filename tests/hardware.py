@@ -4,19 +4,25 @@ Nothing here needs torch.
 """
 
 import os
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nce_sim.config.machine import Machine, MachineConfig, load_machine
 from nce_sim.config.technology import Technology
+from nce_sim.errors import InputError
+from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.split import Split
+from nce_sim.schedule.tiles import Stream, Tile
+from nce_sim.schedule.waves import Placement
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
 Masks = dict[str, NDArray[np.bool_]]
@@ -28,6 +34,11 @@ EFFORT = int(os.environ.get("NCE_TEST_EFFORT", "1"))
 def examples(count: int) -> settings:
     """Return the settings of a property test with `count` examples, the same ones each time."""
     return settings(max_examples=count * EFFORT, deadline=None, derandomize=EFFORT == 1)
+
+
+def patient(count: int) -> settings:
+    """Return the settings of a property test whose examples take long to draw, or are refused."""
+    return settings(examples(count), suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True)
@@ -249,6 +260,84 @@ def random_masks(layers: tuple[Layer, ...], seed: int) -> Masks:
     }
 
 
+@lru_cache(maxsize=512)
+def slow_inputs(
+    layer: Layer, neuron: int, reduction: tuple[int, int] | None = None
+) -> set[tuple[int, ...]]:
+    """Return the input elements of a neuron; for a range of K, those of whole input channels."""
+    if layer.kind is Kind.LINEAR:
+        start, stop = reduction or (0, layer.in_shape[0])
+        return {(feature,) for feature in range(start, stop)}
+    shape = layer.out_shape if len(layer.out_shape) == 3 else (layer.channels, 1, 1)
+    channel, row, column = (int(index) for index in np.unravel_index(neuron, shape))
+    per_group = layer.in_shape[0] // layer.groups
+    base = channel // (layer.channels // layer.groups) * per_group
+    start, stop = reduction or (0, per_group * layer.window)
+    numbers = range(start // layer.window, -(-stop // layer.window))
+    found = set()
+    for i in range(layer.kernel[0]):
+        for j in range(layer.kernel[1]):
+            y = row * layer.stride[0] + i * layer.dilation[0] - layer.padding[0]
+            x = column * layer.stride[1] + j * layer.dilation[1] - layer.padding[1]
+            if 0 <= y < layer.in_shape[1] and 0 <= x < layer.in_shape[2]:
+                found |= {(base + number, y, x) for number in numbers}
+    return found
+
+
+def neurons_of(tile: Tile, placed: Placement) -> list[int]:
+    """Return the neurons of a tile's waves."""
+    here = (placed.window >= tile.windows[0]) & (placed.window < tile.windows[1])
+    here &= (placed.group >= tile.groups[0]) & (placed.group < tile.groups[1])
+    if tile.chunk is not None:
+        here &= placed.chunk == tile.chunk
+    return placed.neuron[here].tolist()
+
+
+def kept(tiles: Sequence[Tile], what: str) -> list[list[Tile]]:
+    """Group consecutive tiles that keep the operands ("inputs", "weights") of the first."""
+    found: list[list[Tile]] = []
+    for tile in tiles:
+        if getattr(tile, f"keeps_{what}"):
+            found[-1].append(tile)
+        else:
+            found.append([tile])
+    return found
+
+
+def decimal(number: float) -> Fraction:
+    return Fraction(str(number))
+
+
+def memory_rate(config: MachineConfig, efficiency: float) -> Fraction:
+    """Return bytes a cycle of the memory, for one port."""
+    memory = config.memory
+    rate = decimal(memory.bytes_per_cycle) * decimal(efficiency)
+    rate *= 1 - Fraction(memory.refresh_cycles, memory.refresh_interval_cycles)
+    if memory.latency_cycles:
+        under_way = memory.outstanding_requests * memory.burst_bytes
+        rate = min(rate, Fraction(under_way, memory.latency_cycles))
+    return rate
+
+
+def stream_time(config: MachineConfig, array: str, stream: Stream) -> tuple[str, Fraction, int]:
+    """Return the path that a stream of a tile takes, its time there, and its latency."""
+    bus, port = (
+        decimal(rate)
+        for rate in (
+            config.bus.bytes_per_cycle, config.domains[stream.domain].buffers.port_bytes_per_cycle,
+        )
+    )  # fmt: skip
+    if stream.external:
+        efficiency = {"weights": "weights", "outputs": "writes"}.get(stream.what, "maps")
+        rate = min(bus, memory_rate(config, getattr(config.memory.efficiency, efficiency)))
+        codec = config.memory.codec_cycles if stream.domain == "protected" else 0
+        return "bus", stream.moved_bytes / rate, config.memory.latency_cycles + codec
+    codec = config.domains[stream.domain].buffers.codec_cycles
+    if stream.domain == array:
+        return f"{array} port", stream.moved_bytes / port, codec
+    return "bus", stream.moved_bytes / min(bus, port), codec
+
+
 pairs = st.tuples(st.integers(1, 2), st.integers(1, 2))
 
 
@@ -431,3 +520,19 @@ def buffers(draw: st.DrawFn) -> dict[str, Any]:
         "scheme": draw(st.sampled_from(["none", "parity", "secded"])),
         "codec_cycles": draw(st.integers(0, 2)),
     }
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """Draw a network, a machine that it fits, a split, a batch and a rate of mismatches; run it."""
+    layers, hardware = draw(chains()), draw(machines())
+    masks = random_masks(layers, draw(st.integers(0, 2**32)))
+    batch = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    rate = draw(st.sampled_from([0.0, 0.0, 0.001, 0.02, 1.0]))
+    try:
+        return simulate(
+            Chain(layers), hardware, split_of(masks), batch=batch, mismatch_rate=rate, seed=batch
+        )
+    except InputError:
+        assume(False)
+        raise

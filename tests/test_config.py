@@ -1,10 +1,13 @@
 """Configuration files: what is wrong is named, all of it, with its line."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hardware import SMALL_MACHINE, machine_dict
+from hardware import SMALL_MACHINE, fused_dict, machine_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +18,7 @@ from nce_sim.config.technology import Figure, Technology
 from nce_sim.errors import InputError
 
 SMALL = bundled("hw_configs") / "nce-small.yaml"
+FUSED = bundled("hw_configs") / "nce-fused.yaml"
 
 
 def refusal(folder: Path, text: str) -> str:
@@ -27,15 +31,15 @@ def refusal(folder: Path, text: str) -> str:
     return str(error.value)
 
 
-def edited(old: str, new: str) -> tuple[str, int]:
-    """Return nce-small with the first `old` replaced, and the line where it stands."""
-    text = SMALL.read_text()
+def edited(old: str, new: str, file: Path = SMALL) -> tuple[str, int]:
+    """Return nce-small (or another) with the first `old` replaced, and the line where it stands."""
+    text = file.read_text()
     before, found, after = text.partition(old)
     assert found
     return before + new + after, before.count("\n") + 1
 
 
-@pytest.mark.parametrize("name", ["nce-28nm", "nce-small", "os-32x32"])
+@pytest.mark.parametrize("name", ["nce-28nm", "nce-fused", "nce-small", "os-32x32"])
 def test_bundled_machines_load(name):
     machine = load_machine(name)
     assert machine.config.name == name
@@ -71,6 +75,17 @@ def test_a_machine_loads_by_path_with_a_technology_beside_it(tmp_path):
         ("    scheme: temporal_tmr", "    scheme: secded", "protected.array.scheme: should be"),
         ("    scheme: secded", "    scheme: tmr", "protected.buffers.scheme: should be"),
         ("  latency_cycles: 20", "  latency_cycles: -1", "memory.latency_cycles: "),
+        ("layout: packed", "layout: loose", "layout: should be 'packed' or 'holes' (found 'loose'"),
+        ("weights: duplicate", "weights: shared", "weights: should be 'duplicate' or"),
+        ("overflow: false", "overflow: 0", "overflow: should be a valid boolean (found 0)"),
+        ("arbitration: round_robin", "arbitration: fair", "bus.arbitration: should be"),
+        ("codec_cycles: 1", "codec_cycles: -1", "protected.buffers.codec_cycles: should be"),
+        ("outstanding_requests: 16", "outstanding_requests: 0", "memory.outstanding_requests: "),
+        ("row_bytes: 2048", "row_bytes: 0", "memory.row_bytes: should be greater than 0"),
+        ("    weights: 0.95", "    weights: 0", "memory.efficiency.weights: should be greater"),
+        ("    maps: 0.85", "    maps: 1.01", "memory.efficiency.maps: should be less than or"),
+        ("    writes: 0.85", "    writes: -1", "memory.efficiency.writes: should be greater than"),
+        ("refresh_interval_cycles: 781", "refresh_interval_cycles: 0", "memory.refresh_interval"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_named_with_its_line(tmp_path, old, new, said):
@@ -80,8 +95,111 @@ def test_one_mistake_is_named_with_its_line(tmp_path, old, new, said):
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "  quantum_bytes: 512", "  quantum_bytes: 15",
+            r"bus\.quantum_bytes: .*at least what the bus moves in a cycle, 16",
+        ),
+        (
+            "  quantum_bytes: 512", "  quantum_bytes: 513",
+            r"bus\.quantum_bytes: .*at most an eighth of the smallest .*buffer, 512 bytes",
+        ),
+        (
+            "  refresh_cycles: 56", "  refresh_cycles: 781",
+            r"memory\.refresh_cycles: .*must be below refresh_interval_cycles.*781",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_go_together_are_named_at_one_of_them(tmp_path, old, new, said):
+    text, line = edited(old, new)
+    message = refusal(tmp_path, text)
+    assert re.search(f"line {line}: {said}", message)
+    assert message.count("\n") == 1
+    assert "{" not in message, "the whole file is not shown"
+
+
+@pytest.mark.parametrize("quantum", [16, 512])
+def test_a_quantum_at_either_bound_is_taken(tmp_path, quantum):
+    text, _ = edited("quantum_bytes: 512", f"quantum_bytes: {quantum}")
+    (tmp_path / "machine.yaml").write_text(text)
+    assert load_machine(tmp_path / "machine.yaml").config.bus.quantum_bytes == quantum
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "  clusters: 11",
+            "  clusters: 22",
+            r"fabric\.clusters: .*64 columns.* of 3 allow 1 to 21",
+        ),
+        ("  clusters: 11", "  clusters: 0", r"fabric\.clusters: .*greater than 0"),
+        ("  rows: 16", "  rows: -16", r"fabric\.rows: .*greater than 0 \(found -16\)"),
+        ("  scheme: tmr", "  scheme: none", r"fabric\.scheme: should be 'tmr' or 'dmr_retry'"),
+        ("  columns: 64", "  columns: 3", r"fabric\.columns: .*at least 4"),
+        ("fabric:", "fabric: 7\nunused:", r"fabric: should be"),
+    ],
+)
+def test_a_mistake_in_a_fabric_is_named_with_its_line(tmp_path, old, new, said):
+    text, line = edited(old, new, FUSED)
+    message = refusal(tmp_path, text)
+    assert re.search(f"line {line}: {said}", message)
+    assert "{" not in message, "the whole file is not shown"
+
+
+def test_mistakes_in_a_fabric_are_named_with_all_others(tmp_path):
+    text = edited("  rows: 16", "  rows: -16", FUSED)[0].replace(
+        "clock_mhz: 500", "clock_mhz: fast"
+    )
+    message = refusal(tmp_path, text)
+    assert "fabric.rows: " in message
+    assert "clock_mhz: " in message
+    assert message.count("\n") == 2
+
+
+def test_an_array_beside_a_fabric_is_refused(tmp_path):
+    array = SMALL.read_text().partition("  array:\n")[2].partition("  buffers:")[0]
+    text, line = edited("protected:\n", f"protected:\n  array:\n{array}", FUSED)
+    message = refusal(tmp_path, text)
+    assert re.search(rf"line {line + 1}: protected\.array: .*fabric exclude each other", message)
+    assert message.count("\n") == 1
+    assert "{" not in message, "the whole file is not shown"
+
+
+def test_a_machine_needs_arrays_or_a_fabric(tmp_path):
+    text = FUSED.read_text()
+    start, end = text.index("fabric:"), text.index("protected:")
+    message = refusal(tmp_path, text[:start] + text[end:])
+    for domain in ("protected", "unprotected"):
+        assert f"{domain}.array: this key is missing" in message
+
+
+def test_a_clock_that_is_faster_than_a_buffers_bank_is_refused(tmp_path):
+    message = refusal(tmp_path, edited("clock_mhz: 200", "clock_mhz: 941")[0])
+    assert "clock_mhz is 941" in message
+    assert "cycles in 1.064 ns: at most 940 MHz" in message
+    (tmp_path / "machine.yaml").write_text(edited("clock_mhz: 200", "clock_mhz: 940")[0])
+    assert load_machine(tmp_path / "machine.yaml").config.clock_mhz == 940
+
+
+def test_the_command_ends_with_status_2_and_says_what_is_wrong(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text(edited("quantum_bytes: 512", "quantum_bytes: 8")[0])
+    command = [sys.executable, "-c", "from nce_sim.cli.main import main; main()", "simulate"]
+    ended = subprocess.run(
+        [*command, "allcnn-fashion", "--machine", str(path), "--method", "random"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "bus.quantum_bytes" in ended.stderr
+    assert str(path) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_missing_key_is_named_with_the_block_that_lacks_it(tmp_path):
-    text, line = edited("  quantum_bytes: 1024\n", "")
+    text, line = edited("  quantum_bytes: 512\n", "")
     message = refusal(tmp_path, text)
     assert f"line {line - 1}: bus.quantum_bytes: this key is missing" in message
 
@@ -174,7 +292,9 @@ def test_merge_keys_and_numbers_with_exponents_are_read_as_their_authors_mean_th
 
 
 def test_an_unknown_machine_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"unknown machine 'nce-3nm'.*nce-28nm, nce-small"):
+    with pytest.raises(
+        InputError, match=r"unknown machine 'nce-3nm'.*nce-28nm, nce-fused, nce-small"
+    ):
         load_machine("nce-3nm")
 
 
@@ -232,3 +352,11 @@ def test_machines_are_frozen_and_equal_by_content():
 def test_the_ppe_ratio_is_the_share_of_the_lanes():
     content = machine_dict(protected__array__rows=2, unprotected__array__rows=6)
     assert MachineConfig.model_validate(content).ppe_ratio == 0.25
+
+
+def test_the_arrays_of_a_fabric_are_those_that_are_fused_at_the_start():
+    config = MachineConfig.model_validate(fused_dict(fabric__columns=10, fabric__clusters=2))
+    assert (config.protected.array.columns, config.unprotected.array.columns) == (2, 4)
+    assert (config.protected.array.scheme, config.unprotected.array.scheme) == ("tmr", "none")
+    assert config.arrays == config.fabric.arrays(2)
+    assert config.ppe_ratio == pytest.approx(1 / 3)

@@ -2,7 +2,6 @@
 
 import re
 from collections import defaultdict
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -15,10 +14,13 @@ from hardware import (
     convolutions,
     examples,
     global_pool,
+    kept,
     linear,
     machine,
     max_pool,
+    neurons_of,
     random_mask,
+    slow_inputs,
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -31,41 +33,9 @@ from nce_sim.schedule.layout import EXTERNAL, RESIDENT, Region, StoredMap
 from nce_sim.schedule.program import build_program
 from nce_sim.schedule.tiles import Ends, WeightStore, reach, tile_plan
 from nce_sim.schedule.waves import Array, place_neurons, plan_waves
-from nce_sim.workload.layer import Kind
 
 SIZE = 2
 """Bytes of an element."""
-
-
-@lru_cache(maxsize=512)
-def slow_inputs(layer, neuron, reduction=None):
-    """Return the input elements of a neuron; for a range of K, those of whole input channels."""
-    if layer.kind is Kind.LINEAR:
-        start, stop = reduction or (0, layer.in_shape[0])
-        return {(feature,) for feature in range(start, stop)}
-    shape = layer.out_shape if len(layer.out_shape) == 3 else (layer.channels, 1, 1)
-    channel, row, column = (int(index) for index in np.unravel_index(neuron, shape))
-    per_group = layer.in_shape[0] // layer.groups
-    base = channel // (layer.channels // layer.groups) * per_group
-    start, stop = reduction or (0, per_group * layer.window)
-    numbers = range(start // layer.window, -(-stop // layer.window))
-    found = set()
-    for i in range(layer.kernel[0]):
-        for j in range(layer.kernel[1]):
-            y = row * layer.stride[0] + i * layer.dilation[0] - layer.padding[0]
-            x = column * layer.stride[1] + j * layer.dilation[1] - layer.padding[1]
-            if 0 <= y < layer.in_shape[1] and 0 <= x < layer.in_shape[2]:
-                found |= {(base + number, y, x) for number in numbers}
-    return found
-
-
-def neurons_of(tile, placed):
-    """Return the neurons of a tile's waves."""
-    here = (placed.window >= tile.windows[0]) & (placed.window < tile.windows[1])
-    here &= (placed.group >= tile.groups[0]) & (placed.group < tile.groups[1])
-    if tile.chunk is not None:
-        here &= placed.chunk == tile.chunk
-    return placed.neuron[here].tolist()
 
 
 def moved_by_holder(stored, elements):
@@ -94,17 +64,6 @@ def loaded_by_holder(tile):
         for stream in tile.loads
         if stream.what != "weights"
     }
-
-
-def runs(tiles, keeps):
-    """Group consecutive tiles that keep the operands of the first."""
-    found = []
-    for tile in tiles:
-        if getattr(tile, keeps):
-            found[-1].append(tile)
-        else:
-            found.append([tile])
-    return found
 
 
 class Case:
@@ -243,7 +202,7 @@ def test_every_tile_fits_the_buffers(case):
 @given(cases())
 @examples(120)
 def test_loaded_inputs_are_the_union_of_the_receptive_fields_that_they_serve(case):
-    for run in runs(case.tiles, "keeps_inputs"):
+    for run in kept(case.tiles, "inputs"):
         images = case.images_of(run[0])
         expected = moved_by_holder(case.source, case.inputs_of(run))
         loaded = loaded_by_holder(run[0])
@@ -261,7 +220,7 @@ def test_loaded_inputs_are_the_union_of_the_receptive_fields_that_they_serve(cas
 @examples(80)
 def test_loaded_weights_are_those_of_the_channels_with_neurons_in_the_tiles_groups(case):
     marked = case.mask.reshape(case.layer.channels, -1).any(axis=1)
-    for run in runs(case.tiles, "keeps_weights"):
+    for run in kept(case.tiles, "weights"):
         assert len({tile.groups for tile in run}) == 1
         first = run[0]
         size = case.plan.group_size

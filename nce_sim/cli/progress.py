@@ -14,10 +14,11 @@ from rich.progress import (
 )
 
 Advance = Callable[[int], None]
+Stage = Callable[[str, int], Advance]
 
 
 @contextmanager
-def stages(console: Console) -> Iterator[Callable[[str, int], Advance]]:
+def stages(console: Console) -> Iterator[Stage]:
     """Show one bar a stage, with the time it still needs.
 
     Yields the function that begins a stage: told its name and number of steps, it returns the

@@ -1,7 +1,9 @@
 """`nce-sim rank` and `nce-sim simulate`: one ranking, one split."""
 
 import json
+import re
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +13,13 @@ from rich.table import Table
 
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
-from nce_sim.files import check_writable, write_atomically
+from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
-    from nce_sim.machine.engine import Run
+    from nce_sim.cli.progress import Stage
+    from nce_sim.config.machine import MachineConfig
+    from nce_sim.report.run_report import RunReport
     from nce_sim.resilience.ranking import Ranking
-    from nce_sim.resilience.split import Split
     from nce_sim.workload.graph import Workload
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -76,7 +79,11 @@ def simulate_split(
         "nce-28nm"
     ),
     fraction: Annotated[float, typer.Option(help="Share of the neurons on PEs, 0 to 1.")] = 0.4,
-    granularity: Annotated[str, typer.Option(help="neuron, channel or layer.")] = "neuron",
+    granularity: Annotated[str, typer.Option(help="neuron, block, channel or layer.")] = "neuron",
+    block: Annotated[
+        str | None,
+        typer.Option(help="Rows x columns of positions of a block, as 4x4. [default: 4x4]"),
+    ] = None,
     ranking: Annotated[Path | None, typer.Option(help="A saved ranking.")] = None,
     method: Annotated[
         str | None, typer.Option(help="Rank anew by this method. [default: lrp]")
@@ -84,47 +91,139 @@ def simulate_split(
     images: Annotated[
         int | None, typer.Option(min=1, help="Training images to rank with. [default: 500]")
     ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Images that follow one another while weights stay.")
+    ] = 1,
+    mismatch_rate: Annotated[
+        float,
+        typer.Option(help="How often copies of a lane differ in a cycle, 0 to 1: waves run again."),
+    ] = 0.0,
+    bottleneck: Annotated[
+        bool,
+        typer.Option("--bottleneck", help="Simulate with more of each resource: which one gains?"),
+    ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="File for a trace, .json or .json.gz, that ui.perfetto.dev opens."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for summary.json and timeline.csv.")
+        Path | None, typer.Option(help="Folder for a page, figures, summary.json, timeline.csv.")
     ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate one split on a machine: latency, energy, area and where the cycles went.
+    """Simulate one split on a machine: latency, throughput, energy and where the cycles went.
 
-    Example: nce-sim simulate vgg16 --method random --fraction 0.4
+    Example: nce-sim simulate vgg16 --method random --fraction 0.4 --trace vgg16.json.gz
     """
     from nce_sim.config.machine import load_machine
     from nce_sim.machine.engine import simulate
-    from nce_sim.resilience.ranking import Ranking
-    from nce_sim.resilience.split import check_fraction
+    from nce_sim.report.run_report import RunReport, summary
+    from nce_sim.resilience.split import check_fraction, check_units
+    from nce_sim.study.bottleneck import find_bottleneck
     from nce_sim.workload.models import load_model
 
     check_fraction(fraction, "--fraction")
-    if ranking is not None and (method is not None or images is not None):
-        raise InputError("--ranking is a saved ranking: give it without --method and --images")
+    size = None if block is None else _block_size(block)
+    check_units(granularity, size)
+    _check_outputs(out, trace)
+    chosen = load_machine(machine)
+    _check_mismatch_rate(mismatch_rate, chosen.config)
+    network = load_model(model)
+    split = choose_ranking(model, network, ranking, method, images, seed).split(
+        fraction, granularity, block=size
+    )
+    run = simulate(network, chosen, split, batch=batch, mismatch_rate=mismatch_rate, seed=seed)
+    found = None
+    with stages(Console(stderr=True)) as stage:
+        if bottleneck:
+            found = find_bottleneck(
+                network, split, run, mismatch_rate=mismatch_rate, seed=seed, begin=stage
+            )
+        report = RunReport(network.name, split, run, found)
+        _write(report, network, out, trace, stage)
+    if as_json:
+        typer.echo(json.dumps(summary(report), indent=2))
+        return
+    _print(report, out, trace)
+
+
+def _block_size(text: str) -> tuple[int, int]:
+    """Return rows and columns of "4x4"."""
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if found is None:
+        raise InputError(f"--block is rows x columns, such as 4x4, not '{text}'")
+    return int(found[1]), int(found[2])
+
+
+def _check_outputs(out: Path | None, trace: Path | None) -> None:
+    """Raise InputError unless both places can be written to; it costs nothing to know at once."""
     if out is not None:
         check_writable(out)
-    chosen = load_machine(machine)
-    network = load_model(model)
-    if ranking is not None:
-        ranked = Ranking.load(ranking, network)
-    else:
-        ranked = _make_ranking(
-            model, network, method or "lrp", images or 500, "float32", "cpu", seed
-        )
-    split = ranked.split(fraction, granularity)
-    run = simulate(network, chosen, split)
-    summary = summarise(run, split)
-    if out is not None:
-        write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-        write_atomically(out / "timeline.csv", timeline_csv(run).encode())
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+    if trace is None:
         return
-    _print_run(run, split)
+    if not trace.name.endswith((".json", ".json.gz")):
+        raise InputError(f"--trace {trace} must end in .json or .json.gz")
+    if trace.is_dir():
+        raise InputError(f"--trace {trace} is a folder: name a file for the trace")
+    check_writable(trace.parent, "--trace")
+
+
+def _check_mismatch_rate(rate: float, machine: "MachineConfig") -> None:
+    """Raise InputError for what is no rate, and for a machine on which it would mean nothing."""
+    from nce_sim.protection.schemes import ARRAY_SCHEMES
+
+    if not isfinite(rate) or not 0 <= rate <= 1:
+        raise InputError(f"--mismatch-rate must be a number from 0 to 1, not {rate}")
+    schemes = [array.scheme for array in machine.arrays.values()]
+    if rate and not any(ARRAY_SCHEMES[scheme].retries for scheme in schemes):
+        known = " and ".join(name for name, scheme in ARRAY_SCHEMES.items() if scheme.retries)
+        raise InputError(
+            f"--mismatch-rate means nothing on machine '{machine.name}', whose lanes are protected "
+            f"by {' and '.join(schemes)}: waves run again with {known}"
+        )
+
+
+def _write(
+    report: "RunReport", network: "Workload", out: Path | None, trace: Path | None, stage: "Stage"
+) -> None:
+    """Write the trace and the folder that are asked for."""
+    if trace is not None:
+        from nce_sim.report.perfetto import write_trace
+
+        advance = stage("writing the trace", 1)
+        write_trace(report.run, network.layers, trace)
+        advance(1)
     if out is not None:
-        typer.echo(f"wrote {out / 'summary.json'} and {out / 'timeline.csv'}")
+        from nce_sim.report.run_page import write_run
+
+        advance = stage("writing the page", 1)
+        write_run(report, out)
+        advance(1)
+
+
+def _print(report: "RunReport", out: Path | None, trace: Path | None) -> None:
+    from nce_sim.report.run_terminal import print_run
+
+    print_run(report, Console())
+    if trace is not None:
+        typer.echo(f"{trace} is the trace: open it in ui.perfetto.dev")
+    if out is not None:
+        typer.echo(f"{out / 'index.html'} is the page")
+
+
+def choose_ranking(
+    model: str, network: "Workload", ranking: Path | None, method: str | None, images: int | None,
+    seed: int,
+) -> "Ranking":  # fmt: skip
+    """Return the saved ranking, or rank anew: by LRP with 500 images if nothing else is asked."""
+    from nce_sim.resilience.ranking import Ranking
+
+    if ranking is None:
+        return _make_ranking(model, network, method or "lrp", images or 500, "float32", "cpu", seed)
+    if method is not None or images is not None:
+        raise InputError("--ranking is a saved ranking: give it without --method and --images")
+    return Ranking.load(ranking, network)
 
 
 def _make_ranking(
@@ -153,60 +252,3 @@ def _make_ranking(
             device=device, data=f"{name}/{part}, first {images}",
             progress=lambda done, _: advance(done),
         )  # fmt: skip
-
-
-def summarise(run: "Run", split: "Split") -> dict[str, object]:
-    """Return one split's run as plain data, units in the names."""
-    return {
-        "granularity": split.granularity,
-        "asked_fraction": split.asked_fraction,
-        "unprotected_fraction": split.unprotected_fraction,
-        **run.summary(),
-    }
-
-
-def timeline_csv(run: "Run") -> str:
-    """Return the timeline as CSV, one span a line, times in cycles."""
-    lines = ["resource,what,layer,tile,start_cycle,end_cycle"]
-    lines += [
-        f"{span.resource},{span.what},{span.layer},{span.tile},{span.start_cycle},{span.end_cycle}"
-        for span in run.timeline
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _print_run(run: "Run", split: "Split") -> None:
-    console = Console()
-    console.print(f"{split}; {run.mac_share_unprotected:.2%} of the MACs", soft_wrap=True)
-    console.print(
-        f"latency {run.latency_cycles:,} cycles = {run.latency_us:,.1f} us at "
-        f"{run.machine.config.clock_mhz:g} MHz",
-        soft_wrap=True,
-    )
-    table = Table(title="where the cycles of each array went", box=None, title_justify="left")
-    table.add_column("array")
-    causes = next(iter(run.cycles_by_cause.values()))
-    for cause in causes:
-        table.add_column(cause, justify="right")
-    table.add_column("useful lane-cycles", justify="right")
-    for domain, cycles in run.cycles_by_cause.items():
-        shares = [f"{count / run.latency_cycles:.1%}" for count in cycles.values()]
-        table.add_row(domain, *shares, f"{run.utilisation(domain):.1%}")
-    console.print(table)
-    costs = Table(title="energy and area by component", box=None, title_justify="left")
-    for column in ("component", "energy uJ", "area mm2"):
-        costs.add_column(column, justify="left" if column == "component" else "right")
-    energies, areas = run.energy.by_component_pj, run.area.by_component_mm2
-    for name in dict.fromkeys([*energies, *areas]):
-        costs.add_row(
-            name,
-            f"{energies[name] / 1e6:.2f}" if name in energies else "",
-            f"{areas[name]:.4f}" if name in areas else "",
-        )
-    costs.add_row("total", f"{run.energy.total_pj / 1e6:.2f}", f"{run.area.total_mm2:.4f}")
-    costs.add_row(
-        "range",
-        f"{run.energy.low_pj / 1e6:.1f} to {run.energy.high_pj / 1e6:.1f}",
-        f"{run.area.low_mm2:.2f} to {run.area.high_mm2:.2f}",
-    )
-    console.print(costs)

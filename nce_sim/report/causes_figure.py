@@ -30,9 +30,8 @@ def figure_causes(run: Run, title: str) -> Figure:
     whole, layers = figure.subplots(2, 1, height_ratios=[0.9, 2 * BAR_INCHES * len(names) + 0.2])
     _draw_whole(whole, run)
     _draw_layers(layers, run, names)
-    shown = [
-        cause for cause in CAUSES if any(of_array[cause] for of_array in run.cycles_by_cause.values())
-    ]
+    by_array = run.cycles_by_cause.values()
+    shown = [cause for cause in CAUSES if any(causes[cause] for causes in by_array)]
     handles = [Patch(color=CAUSE_COLOURS[cause], label=cause.capitalize()) for cause in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

@@ -56,14 +56,14 @@ def passages(run: Run, channel: str) -> Iterator[tuple[Span, list[Passage]]]:
 def _quantum_cycles(run: Run, channel: str) -> int:
     """Return the cycles of a whole grant."""
     config = run.machine.config
-    widths = {local_port(name): d.buffers.port_bytes_per_cycle for name, d in config.domains.items()}
+    widths = {
+        local_port(name): d.buffers.port_bytes_per_cycle for name, d in config.domains.items()
+    }
     width = widths.get(channel, config.bus.bytes_per_cycle)
     return max(1, int(config.bus.quantum_bytes / width))
 
 
-def _passages_of(
-    span: Span, queues: dict[str, deque[_Piece]], quantum: int
-) -> Iterator[Passage]:
+def _passages_of(span: Span, queues: dict[str, deque[_Piece]], quantum: int) -> Iterator[Passage]:
     """Yield the passages of a span: its ports take turns, and only the last grant may be short."""
     ports = span.what.split(" + ")
     step = quantum if len(ports) > 1 else span.cycles

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from nce_sim.report.accuracy_figures import figure_accuracy_dropout, figure_accuracy_noise
+from nce_sim.report.causes_figure import figure_causes
 from nce_sim.report.cost_figures import figure_energy_breakdown
 from nce_sim.report.machine_figure import figure_machine
 from nce_sim.report.resilience_figures import figure_layer_resilience, figure_spatial_resilience
+from nce_sim.report.roofline_figure import figure_roofline
+from nce_sim.report.selection import focus_fraction, focus_run, lead_method
+from nce_sim.report.style import method_name
 from nce_sim.report.timeline_figure import figure_timeline
 from nce_sim.report.trade_off_figure import figure_trade_off
 from nce_sim.study.main_job import MainJobResult
@@ -25,6 +29,25 @@ class Chapter:
     draw: Callable[[MainJobResult], Figure | None]
     caption: str
 
+
+TIMELINE_CAPTION = (
+    "What both arrays, their ports and the bus do over time, layer by layer; names of layers too "
+    "short for one are left out. A row is filled by the share of each moment that is busy, and an "
+    "array that is not black computes nothing."
+)
+CAUSES_CAPTION = (
+    "Every cycle of each array by what it did or waited for: above as shares of the run, below as "
+    "time of each layer. What ends in grey waits for the other array."
+)
+ROOFLINE_CAPTION = (
+    "Multiply-accumulates a cycle against those for each byte from and to external memory; no "
+    "point can lie above the lines. An array's cycles are those in which it computes or waits for "
+    "data; layers at the right edge move no external byte."
+)
+MACHINE_CAPTION = (
+    "The simulated machine with the sizes, rates and schemes of its configuration. Only the data "
+    "bus joins the protected and the unprotected domain."
+)
 
 CHAPTERS = (
     Chapter(
@@ -70,18 +93,27 @@ CHAPTERS = (
     ),
     Chapter(
         "timeline",
-        figure_timeline,
-        "What both arrays and their ports do over one inference, layer by layer; names of layers "
-        "too short for one are left out. Yellow and grey on an array's row is time in which it "
-        "computes nothing.",
+        lambda result: figure_timeline(focus_run(result), _in_focus(result, "One inference")),
+        TIMELINE_CAPTION,
     ),
     Chapter(
-        "machine",
-        lambda result: figure_machine(result.machine),
-        "The simulated machine with the sizes and schemes of its configuration. Only the data bus "
-        "joins the protected and the unprotected domain.",
+        "causes",
+        lambda result: figure_causes(focus_run(result), _in_focus(result, "Cycles by cause")),
+        CAUSES_CAPTION,
     ),
+    Chapter(
+        "roofline",
+        lambda result: figure_roofline(focus_run(result), _in_focus(result, "Roofline")),
+        ROOFLINE_CAPTION,
+    ),
+    Chapter("machine", lambda result: figure_machine(result.machine), MACHINE_CAPTION),
 )
+
+
+def _in_focus(result: MainJobResult, what: str) -> str:
+    """Return a title that names the split that is looked at closely."""
+    share, method = 100 * focus_fraction(result), method_name(lead_method(result))
+    return f"{what}, {share:g} % of the neurons unprotected ({method})"
 
 
 def draw_all(result: MainJobResult) -> dict[str, Figure]:

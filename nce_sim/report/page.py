@@ -1,16 +1,13 @@
 """The report of a main job: a page with everything on it, and the tables and figures as files."""
 
-import re
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from nce_sim.report.archive import json_bytes
 from nce_sim.report.figures import CHAPTERS, draw_all
 from nce_sim.report.folder import replace_files
 from nce_sim.report.headline import headline, in_words
+from nce_sim.report.html import inline_svg, render
 from nce_sim.report.selection import hardest_faults, lead_method
 from nce_sim.report.style import method_name, png_bytes, svg_bytes
 from nce_sim.report.summary import PARTS, REST, SplitRow, split_rows
@@ -28,10 +25,10 @@ NOT_MODELLED = (
     "lane at a time, a buffer or the bus.",
     "Accuracy is that of the network in float32 or bfloat16 arithmetic, not in the number format "
     "of the machine.",
-    "Weights are stored in both domains where both use a channel.",
-    "One inference runs at a time: there are no batches, and inferences do not overlap.",
-    "Weights are not fetched ahead over a layer's barrier.",
-    "Holes in packed maps cost no extra bursts, and the bus is not split-transaction.",
+    "Nothing is fetched ahead over a layer's barrier but the protection map, and pooling starts "
+    "after it; inferences do not overlap.",
+    "The memory's bursts, rows and refreshes are counted and enter as rates; they are not "
+    "simulated one by one. Conflicts between the banks of a buffer are not modelled.",
 )
 """What a reader must know before trusting a number."""
 
@@ -63,14 +60,8 @@ def _owned() -> list[str]:
 
 def page_bytes(result: MainJobResult, figures: dict[str, bytes]) -> bytes:
     """Return the page in UTF-8; `figures` are SVG by name."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         title=f"{result.network.name} on {result.machine.config.name}",
         machine=result.machine.config,
         technology=result.machine.technology,
@@ -82,7 +73,7 @@ def page_bytes(result: MainJobResult, figures: dict[str, bytes]) -> bytes:
             {
                 "name": chapter.name,
                 "caption": chapter.caption,
-                "svg": _inline(chapter.name, figures[chapter.name]),
+                "svg": inline_svg(chapter.name, figures[chapter.name]),
             }
             for chapter in CHAPTERS
             if chapter.name in figures
@@ -91,18 +82,6 @@ def page_bytes(result: MainJobResult, figures: dict[str, bytes]) -> bytes:
         making=_making(result),
         rankings=[_ranking(ranking.origin) for ranking in result.rankings.values()],
     )
-    return text.encode()
-
-
-def _inline(name: str, svg: bytes) -> Markup:
-    """Return an SVG element for the page: identifiers are unique on it, its size is the page's."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    head, rest = text.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return Markup(f"{head}>{rest}")
 
 
 def _main_table(result: MainJobResult) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _slice(span: Span, name: str, arguments: Arguments) -> Slice:
 
 
 def _unit_slice(span: Span, work: LayerWork, tiles: tuple[Tile, ...]) -> Slice:
-    """Return what an array or a vector unit did: a tile of a layer, or a wait named by its cause."""
+    """Return what an array or a vector unit did: a tile, or a wait named by its cause."""
     name = span.layer if span.tile < 0 else f"{span.layer} tile {span.tile}"
     arguments: Arguments = {"cause": span.what}
     if span.what != COMPUTE:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from nce_sim.config.machine import MachineConfig
+from nce_sim.config.machine import ArrayConfig
 from nce_sim.machine.engine import Run
 from nce_sim.machine.probe import BARRIER, SWITCH
+from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import LayerWork
 
@@ -20,8 +21,8 @@ class RooflinePoint:
 
     `memory_bytes` are all that its tiles moved from and to the external memory, check bits and
     unused parts of bursts included. `cycles` are those in which it computed or waited for data: not
-    at a barrier, nor while columns were fused. Of both arrays they are the layer's, of the whole run
-    its latency.
+    at a barrier, nor while columns were fused. Of both arrays they are all of the layer, and of the
+    whole run its latency.
     """
 
     array: str
@@ -45,7 +46,7 @@ class RooflinePoint:
 class Roofs:
     """What bounds the points of an array, or of both, in bytes and multiply-accumulates a cycle."""
 
-    peak_macs: int
+    peak_macs: float
     memory_bytes: float
     bus_bytes: float
 
@@ -65,12 +66,11 @@ def roofline_points(run: Run) -> list[RooflinePoint]:
         arrays = DOMAINS if array == BOTH else (array,)
         for layer, by_array in run.useful_macs_by_layer.items():
             macs = sum(by_array[each] for each in arrays)
-            if macs:
-                bytes_of_layer = sum(moved[layer][each] for each in arrays)
-                cycles = _cycles(run, layer, array)
-                points.append(RooflinePoint(array, layer, macs, bytes_of_layer, cycles))
+            memory = sum(moved[layer][each] for each in arrays)
+            cycles = _cycles(run, layer, array)
+            points.append(RooflinePoint(array, layer, macs, memory, cycles))
         points.append(_whole(run, array, arrays, moved))
-    return points
+    return [point for point in points if point.macs]
 
 
 def _whole(
@@ -106,22 +106,18 @@ def _cycles(run: Run, layer: str, array: str) -> int:
 
 
 def roofs(run: Run, array: str) -> Roofs:
-    """Return the roofs of an array or of both; of a fabric, the most lanes that it ever has."""
+    """Return the roofs of an array or of both; of a fabric, the most lanes that it ever has.
+
+    Of a temporal scheme's repeats one is useful. The memory's slope is that of its best streams.
+    """
     arrays = DOMAINS if array == BOTH else (array,)
     peak = max(
-        sum(work.arrays[each].lanes * work.arrays[each].macs_per_cycle for each in arrays)
-        for work in run.program.layers
+        sum(_useful_peak(work.arrays[each]) for each in arrays) for work in run.program.layers
     )
-    config = run.machine.config
-    return Roofs(peak, sustained_memory_bytes(config), config.bus.bytes_per_cycle)
-
-
-def sustained_memory_bytes(config: MachineConfig) -> float:
-    """Return the bytes a cycle of the external memory's best kind of stream, refresh included.
-
-    That of all ports together: Little's law bounds each port by itself.
-    """
-    memory = config.memory
+    memory, bus = run.machine.config.memory, run.machine.config.bus
     best = max(memory.efficiency.weights, memory.efficiency.maps, memory.efficiency.writes)
-    refreshed = 1 - memory.refresh_cycles / memory.refresh_interval_cycles
-    return memory.bytes_per_cycle * best * refreshed
+    return Roofs(peak, float(memory.rate(best)), bus.bytes_per_cycle)
+
+
+def _useful_peak(array: ArrayConfig) -> float:
+    return array.lanes * array.macs_per_cycle / ARRAY_SCHEMES[array.scheme].repeats

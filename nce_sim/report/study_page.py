@@ -59,12 +59,13 @@ def _page(study: StudyReport, svg: Mapping[str, bytes]) -> bytes:
             for name, (_, caption) in study.figures.items()
         ],
         columns=list(study.rows[0]),
-        rows=[[_cell(value) for value in row.values()] for row in study.rows],
+        rows=[[cell_text(value) for value in row.values()] for row in study.rows],
     )
     return text.encode()
 
 
-def _cell(value: str | float) -> str:
+def cell_text(value: str | float) -> str:
+    """Return a value of a table as people read it."""
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else value

@@ -14,8 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nce_sim.machine.probe import (
-    BARRIER, COMPUTE, FILL, LOAD, PORTS, RETRY, STORE, SWITCH, VECTOR,
-)  # fmt: skip
+    BARRIER,
+    COMPUTE,
+    FILL,
+    LOAD,
+    PORTS,
+    RETRY,
+    STORE,
+    SWITCH,
+    VECTOR,
+)
 from nce_sim.schedule.domains import PROTECTED, UNPROTECTED
 
 WIDTH_INCHES = 6.0

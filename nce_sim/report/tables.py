@@ -89,6 +89,7 @@ def _hardware_row(point: HardwarePoint) -> Row:
         "mac_share_unprotected": run.mac_share_unprotected,
         "latency_cycles": run.latency_cycles,
         "latency_us": run.latency_us,
+        "images_per_second": run.images_per_second,
         "energy_uj": energy.total_pj / 1e6,
         "energy_low_uj": energy.low_pj / 1e6,
         "energy_high_uj": energy.high_pj / 1e6,
@@ -100,7 +101,10 @@ def _hardware_row(point: HardwarePoint) -> Row:
         "crossing_bytes": counts.crossing_bytes,
         "spilled_bytes": counts.spilled_bytes,
         "map_bytes": counts.map_bytes,
+        "memory_rows_opened": counts.rows_opened,
+        "memory_refreshes": counts.refreshes,
         "tiles": counts.tiles,
+        "fusing_switches": counts.switches,
         **_domain_columns(run),
     }
 
@@ -110,6 +114,8 @@ def _domain_columns(run: Run) -> Row:
     columns: Row = {}
     for domain, done in run.counts.domains.items():
         columns[f"{domain}_waves"] = done.waves
+        columns[f"{domain}_repeated_waves"] = done.repeated_waves
+        columns[f"{domain}_overflow_neurons"] = done.overflow_neurons
         columns[f"{domain}_idle_lane_cycles"] = done.idle_lane_cycles
         columns[f"{domain}_utilisation"] = run.utilisation(domain)
         for cause, cycles in run.cycles_by_cause[domain].items():

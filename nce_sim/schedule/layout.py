@@ -202,7 +202,8 @@ class StoredMap:
             first = region.first_burst(columns)
             last = region.bursts_before(columns + 1) - 1
             held = np.zeros((self.channels, self.height, int(last[-1]) + 1), bool)
-            for bursts in (first, last):
+            for step in range(int((last - first).max()) + 1):
+                bursts = np.minimum(first + step, last)
                 starts = np.flatnonzero(np.diff(bursts, prepend=-1))
                 held[:, :, bursts[starts]] |= np.logical_or.reduceat(own, starts, axis=2)
             up_to = np.zeros((*held.shape[:2], held.shape[2] + 1), np.int64)

@@ -1,7 +1,8 @@
 """The machine stepped cycle by cycle: what each process does in every single cycle.
 
-A process is a generator that yields where it cannot go on. In each cycle all processes are resumed
-until none gets any further; then each shared path chooses whom it serves, and the cycle passes.
+A process is a generator that yields what it waits for, as a condition. In each cycle all processes
+whose condition holds are resumed until none gets any further; then each shared path chooses whom it
+serves, and the cycle passes.
 """
 
 from collections import Counter
@@ -130,8 +131,21 @@ class Array:
         self.doing, self.spent = None, Counter()
 
 
+class Process:
+    """A generator and the condition that it waits for."""
+
+    def __init__(self, name, steps):
+        self.name, self.steps = name, steps
+        self.awaits = lambda: True
+
+    def resume(self):
+        """Let it go on to where it waits next; tell whether there is such a place."""
+        self.awaits = next(self.steps, None)
+        return self.awaits is not None
+
+
 class Clock:
-    """Runs recounted layers on a machine; `spans` says when each tile loads, computes and stores."""
+    """Runs recounted layers; `spans` tells when each tile loads, computes and stores."""
 
     def __init__(self, recount):
         self.works, self.machine, self.memory = recount.works, recount.machine, recount.memory
@@ -144,14 +158,14 @@ class Clock:
             bus.arbitration == "priority",
         )  # fmt: skip
         self.now, self.spans = 0, {}
-        self.processes, self.ended, self.moved = [], set(), False
+        self.processes, self.ended = [], set()
 
     def run(self):
         """Return the latency in cycles."""
-        self._start("all layers", self._walk())
+        self._start(("all layers",), self._walk())
         while True:
             self._settle()
-            if "all layers" in self.ended:
+            if ("all layers",) in self.ended:
                 assert not self.processes
                 return self.now
             for array in self.arrays.values():
@@ -161,28 +175,27 @@ class Clock:
             self.now += 1
 
     def _settle(self):
-        """Resume all processes until none gets any further in this cycle."""
-        self.moved = True
-        while self.moved:
-            self.moved = False
+        """Resume processes until none gets any further in this cycle."""
+        moved = True
+        while moved:
+            moved = False
             for process in list(self.processes):
-                if next(process[1], "ended") == "ended":
-                    self.processes.remove(process)
-                    self.ended.add(process[0])
-                    self.moved = True
+                while process.awaits():
+                    moved = True
+                    if not process.resume():
+                        self.processes.remove(process)
+                        self.ended.add(process.name)
+                        break
 
-    def _start(self, name, process):
-        self.processes.append((name, process))
-        self.moved = True
+    def _start(self, name, steps):
+        self.processes.append(Process(name, steps))
 
-    def _until(self, condition):
-        while not condition():
-            yield
-        self.moved = True
+    def _has_ended(self, *name):
+        return lambda: name in self.ended
 
-    def _pass(self, cycles):
+    def _after(self, cycles):
         end = self.now + cycles
-        yield from self._until(lambda: self.now == end)
+        return lambda: self.now >= end
 
     def _both_do(self, doing):
         for array in self.arrays.values():
@@ -192,49 +205,49 @@ class Clock:
         self._start(("map", 0), self._fetch_map(0))
         for number, work in enumerate(self.works):
             self._both_do("wait at barrier")
-            yield from self._until(lambda number=number: ("map", number) in self.ended)
+            yield self._has_ended("map", number)
             self._start(("map", number + 1), self._fetch_map(number + 1))
             if work.switches:
                 self._both_do("fuse columns")
-                yield from self._pass(self.machine.fabric.switch_cycles)
+                yield self._after(self.machine.fabric.switch_cycles)
             self._both_do("wait for vector unit")
             for array in self.arrays.values():
                 for process in (self._load, self._compute, self._store):
                     name = process.__name__, number, array.domain
                     self._start(name, process(number, work, array))
-            stored = {("_store", number, domain) for domain in DOMAINS}
-            yield from self._until(lambda stored=stored: stored <= self.ended)
+            for domain in DOMAINS:
+                yield self._has_ended("_store", number, domain)
             self._both_do("wait at barrier")
-            yield from self._pass(self.machine.controller.cycles_per_barrier)
+            yield self._after(self.machine.controller.cycles_per_barrier)
 
     def _fetch_map(self, number):
         if number < len(self.works) and self.works[number].map_bytes:
             moved, _ = self.memory.segment(PROTECTED, self.works[number].map_bytes)
-            yield from self._pass(self.ways.latency(PROTECTED, external=True))
+            yield self._after(self.ways.latency(PROTECTED, external=True))
             self.bus.ask("controller", ceil(moved / self.ways.external["weights"]))
-            yield from self._until(lambda: self.bus.is_done("controller"))
+            yield lambda: self.bus.is_done("controller")
 
     def _load(self, number, work, array):
         tiles = work.tiles[array.domain]
         for place, tile in enumerate(tiles):
             if work.layer.weights and not tile.keeps_weights:
-                yield from self._until(array.weights.take_if_free)
+                yield array.weights.take_if_free
             if not tile.keeps_inputs:
-                yield from self._until(array.inputs.take_if_free)
-            yield from self._pass(self.machine.controller.cycles_per_tile)
+                yield array.inputs.take_if_free
+            yield self._after(self.machine.controller.cycles_per_tile)
             start = self.now
             streams = [(stream.holder, stream.external) for stream in tile.loads]
-            yield from self._pass(max([self.ways.latency(*each) for each in streams], default=0))
-            yield from self._transfer(array, array.load_port, tile.loads)
+            yield self._after(max([self.ways.latency(*each) for each in streams], default=0))
+            yield self._transfer(array, array.load_port, tile.loads)
             self._note("load", number, array, place, start)
             self.ended.add(("loaded", number, array.domain, place))
 
     def _transfer(self, array, port, streams):
-        """Move streams over the bus and the local port at the same time."""
+        """Move streams over the bus and the local port at the same time; return when it is done."""
         bus, local = self.ways.cycles(array.domain, streams)
         self.bus.ask(port, bus)
         array.port.ask(port, local)
-        yield from self._until(lambda: self.bus.is_done(port) and array.port.is_done(port))
+        return lambda: self.bus.is_done(port) and array.port.is_done(port)
 
     def _compute(self, number, work, array):
         tiles = work.tiles[array.domain]
@@ -245,14 +258,13 @@ class Clock:
 
         for place, tile in enumerate(tiles):
             do("wait for load")
-            loaded = ("loaded", number, array.domain, place)
-            yield from self._until(lambda loaded=loaded: loaded in self.ended)
+            yield self._has_ended("loaded", number, array.domain, place)
             do("wait for store")
             if tile.stores:
-                yield from self._until(array.outputs.take_if_free)
+                yield array.outputs.take_if_free
             do("compute")
             start = self.now
-            yield from self._pass(tile.cycles)
+            yield self._after(tile.cycles)
             self._note("compute", number, array, place, start)
             following = tiles[place + 1] if place + 1 < len(tiles) else None
             if following is None or not following.keeps_inputs:
@@ -261,18 +273,16 @@ class Clock:
                 array.weights.give_back()
             self.ended.add(("computed", number, array.domain, place))
         do("wait for store")
-        stored = ("_store", number, array.domain)
-        yield from self._until(lambda: stored in self.ended)
+        yield self._has_ended("_store", number, array.domain)
         if on_array:
             do("wait at barrier")
 
     def _store(self, number, work, array):
         for place, tile in enumerate(work.tiles[array.domain]):
-            computed = ("computed", number, array.domain, place)
-            yield from self._until(lambda computed=computed: computed in self.ended)
+            yield self._has_ended("computed", number, array.domain, place)
             if tile.stores:
                 start = self.now
-                yield from self._transfer(array, array.store_port, tile.stores)
+                yield self._transfer(array, array.store_port, tile.stores)
                 array.outputs.give_back()
                 self._note("store", number, array, place, start)
 

@@ -7,17 +7,25 @@ run again. Nothing is shared with the simulator's own counting.
 
 from collections import Counter
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
+
+from reference.layers import (
+    Lanes,
+    carried,
+    elements_read,
+    has_weights,
+    out_width,
+    waves_of,
+)
+from reference.maps import DOMAINS, OTHER, PROTECTED, UNPROTECTED, Map, Memory
 
 from nce_sim.workload.layer import INPUT, Kind
 
-from reference.maps import DOMAINS, OTHER, PROTECTED, UNPROTECTED, Map, Memory
-
-REPEATS = {"temporal_dmr": 2, "temporal_tmr": 3}
 COPIES = {"tmr": 3, "dmr_retry": 2}
 VOTING = ("tmr", "dmr_retry", "temporal_dmr", "temporal_tmr")
 BIAS_BYTES = 4
+RETRY = "repeat after a mismatch"
 
 
 class Moved(NamedTuple):
@@ -32,17 +40,12 @@ class Moved(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wave:
-    """Neurons, as (channel, position), that an array computes together, and what feeds them."""
-
-    neurons: tuple
-    activations: int
-    weights: int
-
-
-@dataclass(frozen=True)
 class Tile:
-    """One tile. `done` lists what it completes, as (image, neuron); `cycles` sum over causes."""
+    """One tile. `done` lists what it completes, as (image, neuron); `cycles` sum over causes.
+
+    `lanes` tells, from the tile's first cycle on, who is where and when: (image, neuron), (row,
+    column), start, end.
+    """
 
     cycles: int
     loads: tuple
@@ -52,6 +55,7 @@ class Tile:
     done: tuple
     causes: Counter
     counts: Counter
+    lanes: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -60,115 +64,9 @@ class Work:
 
     layer: object
     tiles: dict
+    output: Map
     map_bytes: int
     switches: bool
-
-
-def taps(layer, row, column):
-    """Yield the input position of each tap of an output position, whether inside the map or not."""
-    for i in range(layer.kernel[0]):
-        for j in range(layer.kernel[1]):
-            yield (
-                row * layer.stride[0] - layer.padding[0] + i * layer.dilation[0],
-                column * layer.stride[1] - layer.padding[1] + j * layer.dilation[1],
-            )
-
-
-def is_inside(layer, row, column):
-    return 0 <= row < layer.in_shape[1] and 0 <= column < layer.in_shape[2]
-
-
-def out_width(layer):
-    return layer.out_shape[2] if len(layer.out_shape) == 3 else 1
-
-
-def family(layer, channel):
-    """Return the group of a grouped layer that an output channel belongs to."""
-    return channel // (layer.channels // layer.groups)
-
-
-def elements_read(layer, source, neurons, first=0, stop=None):
-    """Return the elements that neurons (channel, position) read in the range first to stop of K.
-
-    Of a map, all taps of the input channels that the range touches.
-    """
-    stop = layer.reduction_length if stop is None else stop
-    if layer.kind is Kind.LINEAR:
-        return source.flat(first, stop) if neurons else set()
-    if layer.kind is Kind.ADD:
-        return {(channel, *divmod(position, out_width(layer))) for channel, position in neurons}
-    size = layer.in_shape[0] // layer.groups
-    found = set()
-    for group, position in {(family(layer, channel), position) for channel, position in neurons}:
-        for place in taps(layer, *divmod(position, out_width(layer))):
-            if is_inside(layer, *place):
-                for channel in range(first // layer.window, ceil(stop / layer.window)):
-                    found.add((group * size + channel, *place))
-    return found
-
-
-def carried(layer, sources):
-    """Return the mask of a pooling or an addition: unprotected where all parts are."""
-    mask = {}
-    for channel in range(layer.channels):
-        for position in range(layer.positions):
-            mask[channel, position] = all(
-                source.holder(*element) == UNPROTECTED
-                for source in sources
-                for element in elements_read(layer, source, [(channel, position)], 0, 1)
-            )
-    return mask
-
-
-class Lanes:
-    """One array as it is in force for a layer."""
-
-    def __init__(self, config, systolic, codec_cycles):
-        self.config, self.systolic = config, systolic
-        self.repeats = REPEATS.get(config.scheme, 1)
-        skew = config.rows + config.columns - 2
-        self.fill = (skew if systolic else config.pipeline_cycles) + codec_cycles
-
-    def causes(self, wave, length, last):
-        """Return the cycles of `length` of a wave's K multiply-accumulates, by cause."""
-        macs = fed = ceil(length / self.config.macs_per_cycle)
-        if not self.systolic:
-            fed = max(
-                macs,
-                ceil(length * wave.activations / self.config.activation_words),
-                ceil(length * wave.weights / self.config.weight_words),
-            )
-        fill = self.fill if last else 0
-        cycles = {"compute": macs, "wait for operand ports": fed - macs, "fill the pipeline": fill}
-        return Counter({cause: each * self.repeats for cause, each in cycles.items()})
-
-
-def waves_of(plan, layer, neurons):
-    """Return the waves (window, group, chunk) of neurons, as (channel, position)."""
-    positions = {}
-    for channel, position in sorted(neurons):
-        positions.setdefault(channel, []).append(position)
-    members = {}
-    for place, channel in enumerate(plan.channel_order.tolist()):
-        before = Counter()
-        for position in positions.pop(channel, []):
-            window = position // plan.window
-            wave = window, place // plan.group_size, before[window] // plan.rows
-            members.setdefault(wave, []).append((channel, position))
-            before[window] += 1
-    assert not positions, "the order of channels leaves neurons out"
-    return {
-        wave: Wave(
-            tuple(found),
-            len({(family(layer, channel), position) for channel, position in found}),
-            len({channel for channel, _ in found}) if has_weights(layer) else 0,
-        )
-        for wave, found in members.items()
-    }
-
-
-def has_weights(layer):
-    return layer.kind in (Kind.CONV2D, Kind.LINEAR)
 
 
 class ArrayShare:
@@ -200,26 +98,24 @@ class ArrayShare:
     def _tile(self, tile, served):
         """Recount a tile; it loads the inputs of all tiles that it serves."""
         runs, last = self._runs(tile)
-        causes, counts = Counter(), Counter()
-        length = tile.reduction[1] - tile.reduction[0]
+        length, ends = tile.reduction[1] - tile.reduction[0], tile.reduction[1] == self._whole
+        causes, counts, lanes = Counter(), Counter(waves=len(runs) if last else 0), []
         for place, times in runs:
-            wave = self.waves[place]
-            each = self.lanes.causes(wave, length, tile.reduction[1] == self._whole)
+            wave, start = self.waves[place], causes.total()
+            once = self.lanes.causes(wave, length, ends)
             again = times if self._is_repeated(tile) else times - 1
-            for cause, cycles in each.items():
+            for cause, cycles in once.items():
                 causes[cause] += cycles * (times - again)
-            causes["repeat after a mismatch"] += each.total() * again
-            self._count(counts, wave, length, times, each.total())
-            if tile.reduction[1] == self._whole:
-                counts["repeated_waves"] += again
-                counts["votes"] += len(wave.neurons) * times * self._votes
-        done = self._done(tile) if last else ()
-        counts["waves"] = len(runs) if last else 0
-        if tile.reduction[1] == self._whole:
-            self.passes[self._key(tile)] += 1
+            causes[RETRY] += once.total() * again
+            lanes += self._lanes_of(tile, place, start, causes.total())
+            self._count(counts, wave, length, times, once.total())
+            counts["repeated_waves"] += again * ends
+            counts["votes"] += len(wave.neurons) * times * ends * self._votes
+        self.passes[self._key(tile)] += ends
         return Tile(
             causes.total(), self._loads(tile, served), self._stores(tile) if last else (),
-            tile.keeps_inputs, tile.keeps_weights, done, causes, counts,
+            tile.keeps_inputs, tile.keeps_weights, self._done(tile) if last else (), causes, counts,
+            tuple(lanes),
         )  # fmt: skip
 
     @property
@@ -278,6 +174,21 @@ class ArrayShare:
         counts["weight_read_bytes"] += wave.weights * length * again * size
         counts["idle_lane_cycles"] += (config.lanes - neurons) * cycles * times
 
+    def _lanes_of(self, tile, place, start, end):
+        """Yield who of a wave is where, from start to end."""
+        order, plan, config = self.plan.channel_order.tolist(), self.plan, self.lanes.config
+        ranks = Counter()
+        for channel, position in sorted(self.waves[place].neurons):
+            column, row = order.index(channel) % plan.group_size, ranks[channel] % plan.rows
+            ranks[channel] += 1
+            if self.lanes.systolic:
+                row = position % plan.rows
+            elif plan.group_size > config.columns:  # a neuron a lane, row by row
+                row, column = divmod(column, config.columns)
+            image = position if plan.image_rows else tile.image
+            neuron = (channel, 0 if plan.image_rows else position)
+            yield (image, neuron), (row, column), start, end
+
     def _done(self, tile):
         neurons = self._neurons(tile)
         if self.plan.image_rows:
@@ -292,7 +203,9 @@ class ArrayShare:
             neurons = {neuron for each in served for neuron in self._neurons(each)}
             read = elements_read(self.layer, self.source, neurons, *tile.reduction)
             images = len({image for _, image in neurons}) if self.plan.image_rows else 1
-            loads += streams_in(self.memory, self.share.array, self.source, self.layer, read, images)
+            loads += streams_in(
+                self.memory, self.share.array, self.source, self.layer, read, images
+            )
         return tuple(loads)
 
     def _weights(self, tile):
@@ -308,9 +221,7 @@ class ArrayShare:
         held = PROTECTED if self.machine.weights == "protected_only" else domain
         segments, size = (1, channels * each) if held == domain else (channels, each)
         moved, opened = self.memory.segment(held, size)
-        return Moved(
-            "weights", held, True, channels * each, segments * moved, segments * opened
-        )
+        return Moved("weights", held, True, channels * each, segments * moved, segments * opened)
 
     def _stores(self, tile):
         domain, size = self.share.domain, self.memory.size
@@ -384,8 +295,9 @@ def vector_tile(recount, layer, array, tile, mask, sources, output):
 class Recount:
     """Walks through a run's layers and recounts all its tiles."""
 
-    def __init__(self, layers, run, unprotected):
-        self.layers, self.run, self.unprotected = layers, run, unprotected
+    def __init__(self, layers, run, split):
+        self.layers, self.run = layers, run
+        self.split, self.unprotected = split, split.unprotected
         self.machine, self.batch = run.machine.config, run.program.batch
         self.memory = Memory(self.machine)
         self.works = list(self._works())
@@ -407,9 +319,17 @@ class Recount:
             marked = {neuron for neuron, unprotected in mask.items() if unprotected}
             output = maps[layer.name] = Map(layer.out_shape, marked, external)
             before, arrays = arrays, work.arrays
-            map_bytes = ceil(layer.outputs / 8) if layer.has_neurons else 0
+            map_bytes = ceil(self._map_bits(layer.out_shape) / 8) if layer.has_neurons else 0
             tiles = {array: self._tiles(work, array, mask, sources, output) for array in DOMAINS}
-            yield Work(layer, tiles, map_bytes, arrays != before)
+            yield Work(layer, tiles, output, map_bytes, arrays != before)
+
+    def _map_bits(self, shape):
+        """Return one bit a unit of the split; blocks are 4 x 4 neurons, or 16 in a row."""
+        unit = self.split.granularity
+        if unit == "block" and len(shape) == 1:
+            return ceil(shape[0] / 16)
+        blocks = shape[0] * prod(ceil(size / 4) for size in shape[1:])
+        return {"neuron": prod(shape), "block": blocks, "channel": shape[0], "layer": 1}[unit]
 
     def _mask(self, layer, sources):
         """Tell of each (channel, position) whether it is unprotected."""

@@ -101,6 +101,4 @@ class Map:
         if flattened:
             height *= self.channels
         needed = [row for _, row in rows]
-        return memory.rows_opened(
-            domain, channels, height, self.width, min(needed), max(needed)
-        )
+        return memory.rows_opened(domain, channels, height, self.width, min(needed), max(needed))

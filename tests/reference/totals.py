@@ -2,18 +2,16 @@
 
 from collections import Counter
 
-from nce_sim.workload.layer import Kind
-
-from reference.counts import is_inside, out_width, taps
+from reference.layers import is_inside, out_width, taps
 from reference.maps import DOMAINS, PROTECTED, UNPROTECTED
+
+from nce_sim.workload.layer import Kind
 
 
 def totals(recount, latency_cycles):
     """Return what `dataclasses.asdict` of the run's counts must be."""
     machine, memory, works = recount.machine, recount.memory, recount.works
-    streams = [
-        stream for _, _, tile in every_tile(works) for stream in (*tile.loads, *tile.stores)
-    ]
+    streams = [stream for _, _, tile in every_tile(works) for stream in (*tile.loads, *tile.stores)]
     maps = [memory.segment(PROTECTED, work.map_bytes) for work in works if work.map_bytes]
     external = [stream for stream in streams if stream.external]
     map_bytes = sum(moved for moved, _ in maps)
@@ -131,3 +129,48 @@ def check_every_tile_fits(recount):
         assert data["inputs"] + data["crossings"] <= buffers.input_bytes
         assert data["weights"] <= buffers.weight_bytes
         assert data["outputs"] <= buffers.output_bytes
+
+
+def check_maps_stay_where_they_fit(recount):
+    """A domain's part of a map is resident if and only if it fits beside those still needed."""
+    readers = {}
+    for number, layer in enumerate(recount.layers):
+        for source in (layer.source, *layer.others):
+            readers[source] = number
+    kept = {array: {} for array in DOMAINS}
+    works = {work.layer.name: work for work in recount.works}
+    for number, layer in enumerate(recount.layers):
+        for array, held in kept.items():
+            if layer.name not in works:
+                if layer.source in held:
+                    held[layer.name] = held[layer.source]
+                    held.pop(layer.source)
+                continue
+            output = works[layer.name].output
+            needed = recount.batch * recount.memory.size * resident_elements(recount, output, array)
+            free = recount.machine.domains[array].buffers.resident_bytes - sum(held.values())
+            assert output.external[array] == (needed > free)
+            if not output.external[array]:
+                held[layer.name] = needed
+            for name in [name for name in held if readers.get(name, number + 1) <= number]:
+                del held[name]
+
+
+def resident_elements(recount, output, array):
+    """Return the elements for which a part of a map takes room; holes take it, too."""
+    every = output.channels * output.height * output.width
+    marked = len(output.unprotected)
+    own = marked if array == UNPROTECTED else every - marked
+    return every if recount.memory.holes and own else own
+
+
+def bytes_on_channels(recount):
+    """Return the bytes that the bus and each local port must move."""
+    moved = Counter()
+    for _, array, tile in every_tile(recount.works):
+        for stream in (*tile.loads, *tile.stores):
+            is_local = stream.holder == array and not stream.external
+            moved[f"{array} local port" if is_local else "bus"] += stream.moved_bytes
+    for work in recount.works:
+        moved["bus"] += recount.memory.segment(PROTECTED, work.map_bytes)[0]
+    return moved
