@@ -1,7 +1,9 @@
 """The command line as a user meets it: the main job, determinism, exit statuses."""
 
+import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,7 +108,43 @@ def test_rank_then_simulate(tmp_path):
     for cycles in summary["cycles_by_cause"].values():
         assert sum(cycles.values()) == summary["latency_cycles"]
     assert (tmp_path / "result" / "timeline.csv").read_text().count("\n") > 100
-    assert nce_sim(*arguments, cwd=tmp_path).returncode == 0
+    plain = nce_sim(*arguments, cwd=tmp_path)
+    assert plain.returncode == 0
+    for expected in (
+        f"{summary['latency_cycles']:,} cycles", f"{summary['images_per_second']:,.1f} images/s",
+        "energy per image", "wait for load", "useful lane-cycles", "crossings", "spilled outputs",
+    ):  # fmt: skip
+        assert expected in plain.stdout
+
+
+def test_simulate_with_every_option(tmp_path):
+    machine = machine_with(tmp_path, "scheme: temporal_tmr", "scheme: temporal_dmr")
+    arguments = (
+        *SIMULATE, "--machine", machine, "--granularity", "block", "--block", "2x8", "--batch", "2",
+        "--mismatch-rate", "1e-6", "--seed", "3", "--bottleneck", "--trace", "run.json.gz",
+        "--out", "result",
+    )  # fmt: skip
+    done = nce_sim(*arguments, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["granularity"], summary["images"]) == ("block", 2)
+    assert sum(part["repeated_waves"] for part in summary["counts"]["domains"].values()) > 0
+    gains = summary["bottleneck"]["gains"]
+    assert len(gains) > 10
+    assert gains[0]["latency_cycles"] <= summary["latency_cycles"]
+    trace = json.loads(gzip.decompress((tmp_path / "run.json.gz").read_bytes()))
+    assert {event["ph"] for event in trace["traceEvents"]} == {"M", "X", "C"}
+    page = (tmp_path / "result" / "index.html").read_text()
+    assert page.count("<svg") == 4
+    assert summary["bottleneck"]["largest"] in page
+    assert not re.search(r"""(src|href)=["']https?:""", page)
+
+
+def test_a_trace_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = nce_sim(*SIMULATE, "--trace", "file/trace.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--trace" in done.stderr
 
 
 def machine_with(tmp_path: Path, old: str, new: str) -> str:
@@ -133,7 +171,16 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
         (("rank", "allcnn-fashion", "--method", "bogus", "--out", "a/b.npz"), "lrp"),
         ((*SIMULATE, "--ranking", "x.npz"), "without --method"),
         ((*SIMULATE, "--fraction", "nan"), "from 0 to 1"),
-        ((*SIMULATE, "--granularity", "pixel"), "neuron, channel, layer"),
+        ((*SIMULATE, "--granularity", "pixel"), "neuron, channel, layer, block"),
+        ((*SIMULATE, "--granularity", "block", "--block", "4"), "rows x columns, such as 4x4"),
+        ((*SIMULATE, "--granularity", "block", "--block", "0x4"), "positive whole numbers"),
+        ((*SIMULATE, "--block", "4x4"), "granularity 'block'"),
+        ((*SIMULATE, "--batch", "0"), "batch"),
+        ((*SIMULATE, "--mismatch-rate", "1.1"), "from 0 to 1"),
+        ((*SIMULATE, "--mismatch-rate", "nan"), "from 0 to 1"),
+        ((*SIMULATE, "--mismatch-rate", "0.1"), "dmr_retry and temporal_dmr"),
+        ((*SIMULATE, "--trace", "trace.txt"), "json"),
+        ((*SIMULATE, "--trace", "trace.json", "--fraction", "2"), "from 0 to 1"),
         (("simulate", "allcnn-fashion", "--method", "lpr"), "lrp"),
         (("simulate", "allcnn-fashion", "--ranking", "none.npz"), "none.npz"),
         (("simulate", "vgg16"), "--method random"),
@@ -141,8 +188,6 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
     ],
 )
 def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message):
-    import re
-
     done = nce_sim(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(message, done.stderr), done.stderr
@@ -168,8 +213,6 @@ def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message
     ],
 )
 def test_wrong_machine_gives_status_2_with_line_and_field(tmp_path, old, new, message):
-    import re
-
     machine = machine_with(tmp_path, old, new)
     done = nce_sim(*SIMULATE, "--machine", machine, "--fraction", "0.4", cwd=tmp_path)
     assert done.returncode == 2

@@ -192,6 +192,8 @@ def test_counts_are_the_sums_of_the_streams_of_all_tiles(run):
             streams[place, stored] += stream.data_bytes
             streams["moved", stream.external] += stream.moved_bytes
             streams["rows", stream.external] += stream.rows_opened
+            if stream.external:
+                streams[stream.domain, stored] += stream.moved_bytes
     region = Region.of(run.machine.config)["protected"]
     maps = [region.segment(work.map_bytes) for work in run.program.layers if work.map_bytes]
     for array in DOMAINS:
@@ -207,6 +209,10 @@ def test_counts_are_the_sums_of_the_streams_of_all_tiles(run):
     assert counts.memory_bytes == streams["moved", True] + sum(m.moved_bytes for m in maps)
     assert counts.rows_opened == streams["rows", True] + sum(m.rows_opened for m in maps)
     assert counts.map_bytes == sum(work.map_bytes for work in run.program.layers)
+    read = streams["protected", "read"] + sum(m.moved_bytes for m in maps)
+    word = 8 * Fraction(64 + region.check_bits, 64)
+    assert counts.memory_words_read == read // word
+    assert counts.memory_words_written == streams["protected", "stored"] // word
     assert counts.tiles == len(list(tiles_of(run)))
     interval = run.machine.config.memory.refresh_interval_cycles
     assert counts.refreshes == run.latency_cycles // interval
@@ -232,9 +238,9 @@ def test_counts_agree_with_the_masks_and_the_layers(run):
             assert config.scheme in ("dmr_retry", "temporal_dmr")
             assert macs * 2 < done.lane_macs <= macs * 4
         assert 0 <= done.padded_macs <= macs
+        assert 0 <= run.utilisation(array) <= 1
         if run.machine.config.fabric is None:
             computing = sum(by[array] for by in run.compute_cycles_by_layer.values())
-            assert 0 <= run.utilisation(array) <= 1
             assert done.idle_lane_cycles <= config.lanes * computing
     done = run.counts.domains.values()
     layers = [work.layer for work in run.program.layers]
@@ -572,6 +578,23 @@ def test_a_change_of_the_fusing_is_waited_for_by_both_arrays_and_counted():
     assert [causes[SWITCH] for causes in anew.cycles_by_cause.values()] == [5, 5]
     assert anew.latency_cycles < still.latency_cycles
     assert anew.program.layers[1].arrays["protected"].columns == 2
+
+
+def test_lanes_that_are_fused_later_count_for_the_utilisation():
+    layers = (conv(inputs=(16, 8, 8), channels=32),)
+    roomy = {
+        f"{domain}__buffers__{name}_bytes": 20_000
+        for domain in DOMAINS
+        for name in ("input", "weight", "output", "resident")
+    }
+    hardware = fused(
+        fabric__columns=10, fabric__activation_words_per_row=4, bus__bytes_per_cycle=1000,
+        bus__quantum_bytes=1000, memory__bytes_per_cycle=1000, memory__outstanding_requests=999,
+        **roomy,
+    )  # fmt: skip
+    run = simulate(Chain(layers), hardware, dense(layers))
+    assert run.program.layers[0].arrays["protected"].columns == 3
+    assert 0.8 < run.utilisation("protected") < 1
 
 
 @pytest.mark.parametrize("what", ["shape", "missing", "more", "type"])

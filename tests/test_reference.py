@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from hardware import (
     Chain,
@@ -205,16 +206,103 @@ def test_a_second_machine_gives_the_same_latency_and_the_same_counts(case):
     hold_against_second_machine(simulated(*case), layers, split)
 
 
-@pytest.mark.parametrize(("width", "quantum"), [(1.1, 33), (2.4, 12), (7, 64)])
-def test_a_quantum_is_as_many_whole_cycles_as_its_bytes_take(width, quantum):
+SPILLED = {"protected__buffers__resident_bytes": 0, "unprotected__buffers__resident_bytes": 0}
+FOUR_MAPS, TWO_OF_FOUR = (4, 6, 6), np.arange(4)[:, None, None] < 2
+
+
+def sprinkled(shape, share, seed=3):
+    return np.random.default_rng(seed).random(shape) < share
+
+
+def pooled_to_a_vector():
+    pool = replace(global_pool("mean", "conv1", (3, 4, 4), as_vector=True), has_neurons=False)
+    layers = (conv(inputs=(2, 4, 4), channels=3), pool, linear("fc", "mean", 3, 5))
+    return layers, machine(), random_masks(layers, 1)
+
+
+def overflow_with_an_empty_group():
+    layers = (conv(inputs=(2, 6, 6), channels=8),)
+    mask = np.arange(8)[:, None, None] < np.full((1, 6, 6), 4)
+    return layers, machine(dataflow="systolic_os", overflow=True), {"conv1": mask}
+
+
+def overflow_that_writes_some_channels_of_a_tile():
+    hardware = machine(
+        dataflow="systolic_os", overflow=True, protected__array__columns=3,
+        protected__buffers__output_bytes=1024, **SPILLED,
+    )  # fmt: skip
+    layers = (conv(inputs=(2, 4, 4), channels=8),)
+    return layers, hardware, {"conv1": np.ones((8, 4, 4), bool)}
+
+
+def elements_over_three_bursts():
+    layers = (conv(inputs=(2, 4, 4), channels=8),)
+    return layers, machine(layout="holes", memory__burst_bytes=1), random_masks(layers, 2)
+
+
+def one_row_of_lanes_and_k_split():
+    hardware = machine(protected__array__rows=1, protected__buffers__weight_bytes=128)
+    layers = (conv(inputs=(8, 4, 4), channels=4),)
+    return layers, hardware, {"conv1": sprinkled((4, 4, 4), 0.2)}
+
+
+def depthwise_with_k_split_and_channels_out_of_order():
+    first = conv(inputs=FOUR_MAPS, channels=4)
+    second = conv("conv2", "conv1", inputs=FOUR_MAPS, channels=4, groups=4)
+    hardware = machine(
+        bus__quantum_bytes=8, protected__buffers__weight_bytes=64,
+        unprotected__buffers__weight_bytes=64,
+    )  # fmt: skip
+    masks = {name: sprinkled(FOUR_MAPS, 0.5, seed) for seed, name in enumerate(["conv1", "conv2"])}
+    masks["conv2"][0] = True
+    return (first, second), hardware, masks
+
+
+def pieces_of_rows_without_anything_to_write():
+    hardware = machine(
+        layout="holes", dataflow="systolic_os", number_format="int8", memory__burst_bytes=6,
+        unprotected__buffers__output_bytes=128, **SPILLED,
+    )  # fmt: skip
+    layers = (conv(inputs=(2, 6, 10), channels=4),)
+    return layers, hardware, {"conv1": sprinkled((4, 6, 10), 0.3, 2)}
+
+
+def lanes_that_idle_in_ranges_of_k():
+    hardware = machine(protected__array__macs_per_cycle=5, protected__buffers__weight_bytes=128)
+    layers = (conv(inputs=(8, 4, 4), channels=3),)
+    return layers, hardware, {"conv1": np.zeros((3, 4, 4), bool)}
+
+
+def channels_that_are_not_read():
+    layers = (
+        conv(inputs=FOUR_MAPS, channels=4, groups=4), max_pool("pool", "conv1", FOUR_MAPS)
+    )  # fmt: skip
+    hardware = machine(memory__row_bytes=16, dataflow="systolic_os", **SPILLED)
+    return layers, hardware, {"conv1": sprinkled(FOUR_MAPS, 0.3) | TWO_OF_FOUR}
+
+
+def a_quantum_that_rounds_down_in_floating_point():
     layers = (conv(inputs=(4, 8, 8), channels=8),)
     hardware = machine(
-        bus__bytes_per_cycle=width,
-        bus__quantum_bytes=quantum,
-        protected__buffers__output_bytes=512,
+        bus__bytes_per_cycle=1.1, bus__quantum_bytes=33, protected__buffers__output_bytes=512,
         unprotected__buffers__output_bytes=512,
-    )
-    split = split_of(random_masks(layers, 4))
+    )  # fmt: skip
+    return layers, hardware, random_masks(layers, 4)
+
+
+ONCE_WRONG = (
+    pooled_to_a_vector, overflow_with_an_empty_group, overflow_that_writes_some_channels_of_a_tile,
+    elements_over_three_bursts, one_row_of_lanes_and_k_split,
+    depthwise_with_k_split_and_channels_out_of_order, pieces_of_rows_without_anything_to_write,
+    lanes_that_idle_in_ranges_of_k, channels_that_are_not_read,
+    a_quantum_that_rounds_down_in_floating_point,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ONCE_WRONG, ids=lambda case: case.__name__)
+def test_what_was_once_wrong_stays_right(case):
+    layers, hardware, masks = case()
+    split = split_of(masks)
     hold_against_second_machine(simulate(Chain(layers), hardware, split), layers, split)
 
 

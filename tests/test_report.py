@@ -75,6 +75,10 @@ def test_tables_hold_what_the_stages_found(result):
     for row in hardware_rows(result):
         run = result.hardware_of(row["method"], row["asked_fraction"])
         assert row["latency_cycles"] == run.latency_cycles
+        assert row["images_per_second"] == pytest.approx(1e6 / run.latency_us)
+        for domain, causes in run.cycles_by_cause.items():
+            shown = [row[f"{domain}_{cause.replace(' ', '_')}_cycles"] for cause in causes]
+            assert sum(shown) == run.latency_cycles
         assert row["energy_uj"] == pytest.approx(run.energy.total_pj / 1e6)
         assert row["area_mm2"] == pytest.approx(run.area.total_mm2)
 
@@ -105,7 +109,8 @@ def test_page_is_self_contained_escaped_and_shows_every_figure(folder):
     assert "tiny &lt;network&gt;" in page
     assert "tiny <network>" not in page
     figures = list((folder / "figures").glob("*.svg"))
-    assert len(figures) >= 7
+    assert {"timeline", "causes", "roofline", "machine"} <= {path.stem for path in figures}
+    assert len(figures) >= 9
     assert page.count("<svg") >= len(figures)
     assert not re.search(r"""(src|href)=["']https?:""", page)
 

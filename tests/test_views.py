@@ -273,9 +273,7 @@ def test_buffers_never_hold_more_than_they_can_and_are_empty_in_the_end(run):
 @patient(20)
 def test_utilisation_over_time_adds_up_to_the_useful_work(run):
     for domain in DOMAINS:
-        macs = sum(
-            sum(useful_macs(work, domain)) for work in run.program.layers if work.on_array
-        )
+        macs = sum(sum(useful_macs(work, domain)) for work in run.program.layers if work.on_array)
         assert macs == run.counts.domains[domain].useful_macs
         by_layer = (of_layer[domain] for of_layer in run.useful_macs_by_layer.values())
         assert sum(by_layer) == macs
@@ -337,7 +335,11 @@ def test_roofline_of_one_layer_agrees_with_a_computation_by_hand():
     # The map has a bit for each of 512 neurons: 64 bytes, 72 with check bits.
     protection_map = 3 * 32
     of_layer, whole = (p for p in roofline_points(run) if p.array == "protected")
-    assert (of_layer.layer, of_layer.macs, of_layer.memory_bytes) == ("conv1", macs, inputs + weights)
+    assert (of_layer.layer, of_layer.macs, of_layer.memory_bytes) == (
+        "conv1",
+        macs,
+        inputs + weights,
+    )
     waits = run.cycles_by_cause["protected"][BARRIER]
     assert of_layer.macs_per_cycle == macs / (run.latency_cycles - waits)
     assert of_layer.macs_per_byte == macs / (inputs + weights)
@@ -405,9 +407,7 @@ def test_the_lanes_are_the_bottleneck_where_data_come_fast():
     gains = {each.what: each for each in found.gains}
     assert gains["doubling the unprotected lanes"].gain == 0
     changes = {"protected.array.columns": 32, "protected.array.weight_words": 32}
-    again = simulate(
-        Chain((layer,)), changed_machine(machine("large"), changes), dense((layer,))
-    )
+    again = simulate(Chain((layer,)), changed_machine(machine("large"), changes), dense((layer,)))
     assert gains["doubling the protected lanes"].latency_cycles == again.latency_cycles
 
 
@@ -509,7 +509,10 @@ def test_the_page_of_a_run_holds_its_figures_and_tables(tmp_path):
     files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     assert len(files) == 3 + 2 * 4
     for path in files:
-        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        assert (
+            path.read_bytes()
+            == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        )
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
     assert summary["bottleneck"]["largest"] == str(report.bottleneck)
     assert summary["images"] == 3

@@ -228,6 +228,16 @@ def test_the_window_is_no_dearer_than_those_its_port_feeds_and_doubling_it_saves
     assert all(plan.total_cycles <= slow_total(case, window) for window in compared)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4, 32])
+def test_a_wider_window_is_no_dearer_than_the_narrowest_in_grouped_convolutions_too(groups):
+    """Groups share no operands, so that a window may wait for its port that is narrower than it."""
+    layer = conv(inputs=(32, 14, 14), channels=64, groups=groups)
+    mask = np.random.default_rng(1).random(layer.out_shape) < 0.5
+    config = an_array(rows=16, columns=16, activation_words=64, weight_words=16)
+    case = Case(layer, mask, config, "broadcast")
+    assert case.plan().total_cycles <= slow_total(case, 16)
+
+
 @given(st.integers(1, 5), st.integers(1, 40))
 @examples(30)
 def test_windows_that_do_not_fit_the_input_buffer_are_not_taken(rows, most):

@@ -290,7 +290,6 @@ class Engine:
         priority: bool = False,
     ) -> Channel:  # fmt: skip
         """Wire a channel whose busy times are recorded."""
-
         spans = self.timeline.spans
 
         def watch(served: tuple[int, ...], start: int, end: int) -> None:

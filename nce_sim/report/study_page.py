@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from nce_sim.report.folder import replace_files
-from nce_sim.report.page import inline_svg
+from nce_sim.report.html import inline_svg, render
 from nce_sim.report.style import png_bytes, svg_bytes
 from nce_sim.report.tables import csv_bytes
 
@@ -35,7 +34,7 @@ def write_study(study: StudyReport, folder: Path) -> None:
 
     Raises InputError if the folder cannot be written to.
     """
-    contents = {"points.csv": csv_bytes(list(study.rows))}
+    contents = {"points.csv": csv_bytes([dict(row) for row in study.rows])}
     svg = {name: svg_bytes(figure) for name, (figure, _) in study.figures.items()}
     for name, (figure, _) in study.figures.items():
         contents[f"figures/{name}.svg"] = svg[name]
@@ -45,14 +44,8 @@ def write_study(study: StudyReport, folder: Path) -> None:
 
 
 def _page(study: StudyReport, svg: Mapping[str, bytes]) -> bytes:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         study=study,
         figures=[
             {"name": name, "caption": caption, "svg": inline_svg(name, svg[name])}
@@ -61,7 +54,6 @@ def _page(study: StudyReport, svg: Mapping[str, bytes]) -> bytes:
         columns=list(study.rows[0]),
         rows=[[cell_text(value) for value in row.values()] for row in study.rows],
     )
-    return text.encode()
 
 
 def cell_text(value: str | float) -> str:
