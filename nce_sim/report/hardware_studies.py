@@ -1,7 +1,6 @@
 """The hardware studies in words, figures and rows: PPE ratio and granularity."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from nce_sim.report.granularity_figure import figure_granularity
 from nce_sim.report.ratio_figure import figure_ratio
@@ -73,9 +72,22 @@ def granularity_report(study: GranularityStudy, making: Making) -> StudyReport:
                 "Latency and energy of an inference, relative to protecting everything.",
             )
         },
-        rows=[asdict(point) for unit in UNITS for point in _inner(study, unit.name)],
+        rows=[_row(point) for unit in UNITS for point in _inner(study, unit.name)],
         making=making,
     )
+
+
+def _row(point: GranularityPoint) -> dict[str, str | float]:
+    return {
+        "unit": point.unit,
+        "asked": point.asked_fraction,
+        "share": point.fraction,
+        "mac_share": point.mac_share,
+        "latency_us": point.latency_us,
+        "energy_uj": point.energy_pj / 1e6,
+        "crossing_kib": point.crossing_bytes / 1024,
+        "map_kib": point.map_bytes / 1024,
+    }
 
 
 def granularity_headline(study: GranularityStudy) -> list[str]:

@@ -44,6 +44,7 @@ class GranularityPoint:
     fraction: float
     mac_share: float
     latency_cycles: int
+    latency_us: float
     energy_pj: float
     crossing_bytes: int
     map_bytes: int
@@ -57,6 +58,7 @@ class GranularityPoint:
             fraction=split.unprotected_fraction,
             mac_share=run.mac_share_unprotected,
             latency_cycles=run.latency_cycles,
+            latency_us=run.latency_us,
             energy_pj=run.energy.total_pj,
             crossing_bytes=run.counts.crossing_bytes,
             map_bytes=run.counts.map_bytes,
