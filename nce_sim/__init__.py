@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.resilience.ranking import Ranking, rank
-    from nce_sim.resilience.split import Split
+    from nce_sim.resilience.split import Alignment, Split
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
     from nce_sim.workload.models import load_model
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AccuracyResult": "nce_sim.accuracy.evaluate",
+    "Alignment": "nce_sim.resilience.split",
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "GaussianNoise": "nce_sim.faults.models",
@@ -50,8 +51,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine", "Ranking",
-    "Run", "Split", "Workload", "evaluate", "load_data", "load_machine", "load_model",
+    "AccuracyResult", "Alignment", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine",
+    "Ranking", "Run", "Split", "Workload", "evaluate", "load_data", "load_machine", "load_model",
     "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 

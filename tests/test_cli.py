@@ -206,9 +206,9 @@ def test_wrong_input_gives_status_2_and_one_message(tmp_path, arguments, message
         ("scheme: temporal_tmr", "scheme: magic", r"protected\.array\.scheme"),
         ("technology: 28nm", "technology: 3nm", r"28nm"),
         (
-            "input_bytes: 32768",
-            "input_bytes: 1",
-            r"needs 36 bytes of the input buffer, which has 1 \(35 too few\)",
+            "rows: 8",
+            "rows: 1024",
+            r"needs ([\d,]+) bytes of the output buffer, which has 4,096 \([\d,]+ too few\)",
         ),
     ],
 )

@@ -387,15 +387,32 @@ def test_ranges_shorter_than_a_channels_taps_do_not_cross_into_the_next_channel(
     assert max(tile.input_bytes for tile in case.tiles) <= one_channel
 
 
-@pytest.mark.parametrize("dataflow", ["broadcast", "systolic_os"])
-def test_a_closed_up_wave_on_a_single_row_reads_its_own_neurons_inputs_only(dataflow):
-    layer = conv(inputs=(1, 1, 64), channels=1, kernel=(1, 1), padding=(0, 0))
-    mask = (np.arange(64) % 2 == 0).reshape(layer.out_shape)
+def test_a_closed_up_wave_on_a_single_row_reads_its_own_neurons_inputs_only():
+    layer = conv(inputs=(1, 1, 16), channels=2, kernel=(1, 1), padding=(0, 0))
+    first = np.arange(16) % 4 < 2
+    mask = np.stack([first, ~first]).reshape(layer.out_shape)
     case = Case(
-        layer, mask, {**SMALL_ARRAY, "rows": 1, "columns": 1},
-        {**SMALL_BUFFERS, "input_bytes": SIZE}, dataflow=dataflow,
+        layer, mask, {**SMALL_ARRAY, "rows": 1, "columns": 2},
+        {**SMALL_BUFFERS, "input_bytes": 2 * SIZE},
     )  # fmt: skip
-    assert [tile.input_bytes for tile in case.tiles] == [SIZE] * 32
+    assert (case.plan.window, case.plan.waves) == (4, 8)
+    assert [tile.input_bytes for tile in case.tiles] == [2 * SIZE] * 8
+
+
+def test_ranges_of_k_of_a_depthwise_wave_read_each_columns_own_channel():
+    """Columns are filled by the number of their neurons, not in the order of the channels."""
+    layer = conv(inputs=(4, 1, 4), channels=2, groups=2, kernel=(1, 1), padding=(0, 0))
+    mask = np.zeros(layer.out_shape, bool)
+    mask[0, 0, :1] = mask[1, 0, 2:] = True  # the second channel has more, and other positions
+    own = np.zeros(layer.in_shape, bool)
+    own[:2, 0, 0] = True
+    case = Case(
+        layer, mask, SMALL_ARRAY, {**SMALL_BUFFERS, "weight_bytes": 4}, own=own,
+        ends=("unprotected", "unprotected"),
+    )  # fmt: skip
+    assert case.plan.channel_order.tolist() == [1, 0]
+    loaded = [(t.data_bytes("inputs"), t.data_bytes("crossings")) for t in case.tiles]
+    assert loaded == [(SIZE, 2 * SIZE)] * 2
 
 
 def test_one_step_of_k_is_the_least_that_a_machine_must_hold():

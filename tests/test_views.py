@@ -279,10 +279,9 @@ def test_utilisation_over_time_adds_up_to_the_useful_work(run):
         assert sum(by_layer) == macs
         steps = utilisation(run, domain)
         assert all(0 <= share <= 1 for _, share in steps)
-        if run.machine.config.fabric is None and steps:
-            array = run.machine.config.arrays[domain]
+        if run.machine.config.fabric is None:
             area = sum(share * (end - start) for (start, share), (end, _) in pairwise(steps))
-            assert area * array.lanes * array.macs_per_cycle == pytest.approx(macs)
+            assert area / run.latency_cycles == pytest.approx(run.utilisation(domain))
 
 
 @given(runs())
@@ -328,7 +327,7 @@ def test_roofline_of_one_layer_agrees_with_a_computation_by_hand():
     layer = conv(inputs=(4, 8, 8), channels=8, kernel=(1, 1), padding=(0, 0))
     run = simulate(Chain((layer,)), machine("small"), dense((layer,)))
     macs = 8 * 64 * 4
-    # A row of 8 elements is 16 bytes, 18 with check bits: one burst of 32. The input has 4 x 8 rows.
+    # A row of 8 elements is 16 bytes, 18 with check bits: one burst of 32; there are 4 x 8 rows.
     inputs = 4 * 8 * 32
     # 8 x 4 weights are 64 bytes, 72 with check bits: three bursts. The output stays on the chip.
     weights = 3 * 32

@@ -157,10 +157,12 @@ class Run:
     def utilisation(self, domain: str) -> float:
         """Share of a domain's lane-cycles that did useful multiply-accumulates.
 
-        Of a fabric, the lanes are those that are fused at the start.
+        Of a fabric, the lanes of each layer are those that are fused in it.
         """
-        config = self.machine.config.arrays[domain]
-        offered = config.lanes * config.macs_per_cycle * self.latency_cycles
+        offered = 0
+        for work in self.program.layers:
+            (start, end), array = self.layer_intervals[work.layer.name], work.arrays[domain]
+            offered += array.lanes * array.macs_per_cycle * (end - start)
         return self.counts.domains[domain].useful_macs / offered
 
     def summary(self) -> dict[str, Any]:

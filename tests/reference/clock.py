@@ -211,12 +211,13 @@ class Clock:
                 self._both_do("fuse columns")
                 yield self._after(self.machine.fabric.switch_cycles)
             self._both_do("wait for vector unit")
+            started = []
             for array in self.arrays.values():
                 for process in (self._load, self._compute, self._store):
-                    name = process.__name__, number, array.domain
-                    self._start(name, process(number, work, array))
-            for domain in DOMAINS:
-                yield self._has_ended("_store", number, domain)
+                    started.append((process.__name__, number, array.domain))
+                    self._start(started[-1], process(number, work, array))
+            for name in started:
+                yield self._has_ended(*name)
             self._both_do("wait at barrier")
             yield self._after(self.machine.controller.cycles_per_barrier)
 
