@@ -82,14 +82,14 @@ def simulate_split(
     granularity: Annotated[str, typer.Option(help="neuron, block, channel or layer.")] = "neuron",
     block: Annotated[
         str | None,
-        typer.Option(help="Rows x columns of positions of a block, as 4x4. [default: 4x4]"),
+        typer.Option(help="Rows x columns of positions of a block; 4x4 if not given."),
     ] = None,
     ranking: Annotated[Path | None, typer.Option(help="A saved ranking.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="Rank anew by this method. [default: lrp]")
+        str | None, typer.Option(help="Rank anew by this method; lrp if not given.")
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Training images to rank with. [default: 500]")
+        int | None, typer.Option(min=1, help="Training images to rank with; 500 if not given.")
     ] = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Images that follow one another while weights stay.")

@@ -12,6 +12,7 @@ from nce_sim.schedule.layout import ECC_WORD_BITS, Region
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream
 from nce_sim.schedule.vector import operands
+from nce_sim.schedule.waves import Counts, WavePlan
 
 
 @dataclass
@@ -169,8 +170,18 @@ class _ShareCounts:
             results=results,
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
-            idle_lane_cycles=int((runs * plan.idle_lane_cycles_by_wave).sum()),
+            idle_lane_cycles=_idle_lane_cycles(share, plan, runs),
         )
+
+
+def _idle_lane_cycles(share: Share, plan: WavePlan, runs: Counts) -> int:
+    """Return the cycles of lanes without a neuron while their array computes."""
+    if share.tiles[0].chunk is None:
+        return int((runs * plan.idle_lane_cycles_by_wave).sum())
+    idle = plan.array.config.lanes - plan.neurons
+    return sum(
+        int(idle[tile.windows[0], tile.groups[0], tile.chunk]) * tile.cycles for tile in share.tiles
+    )
 
 
 def unprotected_share(activity: Activity) -> float:

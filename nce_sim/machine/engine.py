@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import simpy
 
-from nce_sim.config.machine import Machine
+from nce_sim.config.machine import Machine, exact
 from nce_sim.cost.activity import Activity
 from nce_sim.cost.area import Area, area
 from nce_sim.cost.energy import Energy, energy
@@ -301,7 +301,7 @@ class Engine:
         def in_words(served: tuple[int, ...]) -> str:
             return " + ".join(ports[place] for place in served)
 
-        quantum_cycles = max(1, int(quantum_bytes / bytes_per_cycle))
+        quantum_cycles = max(1, quantum_bytes // exact(bytes_per_cycle))
         return Channel(self.env, ports, quantum_cycles, priority, watch)
 
     def run(self) -> int:

@@ -96,10 +96,8 @@ class Footprint:
         families, index = np.unique(
             channels // (layer.channels // layer.groups), return_inverse=True
         )
-        touched = neurons
-        if len(families) < len(neurons):
-            touched = np.zeros((len(families), *neurons.shape[1:]), bool)
-            np.logical_or.at(touched, index, neurons)
+        touched = np.zeros((len(families), *neurons.shape[1:]), bool)
+        np.logical_or.at(touched, index, neurons)
         needed, top = dilate(layer, touched, first_row)
         size = layer.in_shape[0] // layer.groups
         members = np.arange(size)[inputs if inputs is not None else slice(None)]

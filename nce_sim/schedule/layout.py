@@ -268,12 +268,13 @@ class StoredMap:
         found = []
         for start in range(0, len(channels), set_size):
             part = slice(start, start + set_size)
-            touched = rows[needed[part].any(axis=(0, 2))]
+            rows_read = rows[needed[part].any(axis=(0, 2))]
+            channels_read = int(np.count_nonzero(every[part]))
             found.append(
                 {
                     domain: self._demand(
                         domain, int(elements[domain][part].sum()), int(bursts[domain][part].sum()),
-                        touched, len(channels[part]),
+                        rows_read, channels_read,
                     )
                     for domain in DOMAINS
                 }

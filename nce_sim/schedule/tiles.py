@@ -173,8 +173,8 @@ class _Tiler:
         self._whole: dict[Range, Needed] = {}
         self._touched: dict[Range, tuple[NDArray[np.bool_], list[int]]] = {}
         touched = np.any(mask.reshape(self.layer.channels, -1), axis=1)
-        held = touched[plan.channel_order]
-        self.channels_before = np.concatenate([[0], np.cumsum(held)]).tolist()
+        self._is_held = touched[plan.channel_order]
+        self.channels_before = np.concatenate([[0], np.cumsum(self._is_held)]).tolist()
 
     def tiles(self) -> list[Tile]:
         """Return all tiles in order."""
@@ -382,24 +382,50 @@ class _Tiler:
             return np.stack([moved, np.zeros_like(moved)])
         if len(self.layer.out_shape) == 1 or self.plan.image_rows:
             return self._vector_outputs(window_tiles, group_tiles)
-        order, stored = self.plan.channel_order, self.ends.outputs
-        region = stored.regions[self.ends.domain]
-        bursts = _range_bursts(
-            stored, self.ends.domain, [self.positions_of(w) for w in window_tiles]
-        )[order]
+        if self.ends.outputs.regions[self.ends.domain].holes:
+            return self._outputs_with_holes(window_tiles, group_tiles)
+        stored, domain = self.ends.outputs, self.ends.domain
+        ranges = [self.positions_of(windows) for windows in window_tiles]
+        bursts = _range_bursts(stored, domain, ranges)[self.plan.channel_order]
+        bursts *= self._is_held[:, None]
         starts = [g[0] * self.plan.group_size for g in group_tiles]
-        by_tile = np.add.reduceat(bursts, starts, axis=0).T
-        opened = [
-            [
-                rows_opened(
-                    self.channels_in(g), stored.height, start // stored.width,
-                    (stop - 1) // stored.width + 1, stored.width, region,
-                )
-                for g in group_tiles
-            ]
-            for start, stop in map(self.positions_of, window_tiles)
-        ]  # fmt: skip
-        return np.stack([by_tile * region.burst_bytes, np.asarray(opened, np.int64)])
+        moved = np.add.reduceat(bursts, starts, axis=0).T * stored.regions[domain].burst_bytes
+        channels = np.add.reduceat(bursts > 0, starts, axis=0, dtype=np.int64).T
+        opened = np.zeros_like(moved)
+        for g, groups in enumerate(group_tiles):
+            if not channels[:, g].any():
+                continue
+            first, last = self._rows_written(ranges, groups)
+            for w in np.flatnonzero(channels[:, g]):
+                opened[w, g] = rows_opened(
+                    int(channels[w, g]), stored.height, int(first[w]), int(last[w]) + 1,
+                    stored.width, stored.regions[domain],
+                )  # fmt: skip
+        return np.stack([moved, opened])
+
+    def _rows_written(
+        self, ranges: list[Range], groups: Range
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first and the last row of the map with neurons of groups, by range."""
+        written = np.flatnonzero(np.any(self._touched_by_group[groups[0] : groups[1]], axis=0))
+        starts, stops = np.asarray(ranges).T
+        first = written[np.minimum(np.searchsorted(written, starts), len(written) - 1)]
+        last = written[np.maximum(np.searchsorted(written, stops) - 1, 0)]
+        return first // self.ends.outputs.width, last // self.ends.outputs.width
+
+    def _outputs_with_holes(
+        self, window_tiles: list[Range], group_tiles: list[Range]
+    ) -> NDArray[np.int64]:
+        """Count tile by tile: which bursts a piece of a row touches depends on its elements."""
+        found = np.zeros((2, len(window_tiles), len(group_tiles)), np.int64)
+        for g, groups in enumerate(group_tiles):
+            channels = self.group_channels(groups)
+            for w, windows in enumerate(window_tiles):
+                start, stop = self.positions_of(windows)
+                own = self.mask.reshape(self.layer.channels, -1)[channels, start:stop]
+                written = self._written(channels, start, own)
+                found[:, w, g] = written.moved_bytes, written.rows_opened
+        return found
 
     def _vector_outputs(
         self, window_tiles: list[Range], group_tiles: list[Range]
@@ -452,18 +478,16 @@ class _Tiler:
             found = self._vector_outputs([(window, window + 1)], [(group, group + 1)])
             return self.stores(neurons, int(found[0, 0, 0]), int(found[1, 0, 0]))
         channels = self.plan.group_channels(wave[1])
-        demand = self._written(channels, self.positions_of((wave[0], wave[0] + 1))[0], wave)
+        start = self.positions_of((wave[0], wave[0] + 1))[0]
+        demand = self._written(channels, start, self._chosen(channels, wave[0], wave[2]))
         return self.stores(neurons, demand.moved_bytes, demand.rows_opened)
 
-    def _written(self, channels: NDArray[np.int64], start: int, wave: Wave) -> Demand:
-        stored = self.ends.outputs
-        chosen = self._chosen(channels, wave[0], wave[2])
-        first = start // stored.width
-        rows = (start + chosen.shape[1] - 1) // stored.width - first + 1
-        written = np.zeros((len(channels), rows * stored.width), bool)
-        written[:, start - first * stored.width :][:, : chosen.shape[1]] = chosen
-        shaped = written.reshape(len(channels), rows, stored.width)
-        return stored.read(first, shaped, channels)[self.ends.domain]
+    def _written(
+        self, channels: NDArray[np.int64], start: int, neurons: NDArray[np.bool_]
+    ) -> Demand:
+        """Return what writing neurons (channels x positions from `start` on) of a map moves."""
+        rows, first = self._in_rows(neurons, start)
+        return self.ends.outputs.read(first, rows, channels)[self.ends.domain]
 
     def _demand_of_range(self, wave: Wave, start: int, stop: int) -> InputDemand:
         """Count the inputs of a range of a wave's K; of a map, all taps of its input channels."""
@@ -483,7 +507,7 @@ class _Tiler:
         """Mark the neurons of one wave: channels x positions of the window."""
         start, stop = self.positions_of((window, window + 1))
         own = self.mask.reshape(self.layer.channels, -1)[channels, start:stop]
-        if self.plan.array.systolic or self.plan.rows == 1:
+        if self.plan.array.systolic or self.plan.is_vector:
             return own
         return own & ((np.cumsum(own, axis=1) - 1) // self.plan.rows == chunk)
 

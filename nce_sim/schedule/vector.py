@@ -102,7 +102,14 @@ class _Band:
         self.read = [
             source.read_by_sets(in_top, needed, channels, together) for source in self.sources
         ]
-        self.written = outputs.read_by_sets(top, part, channels, together)
+        self.written = (
+            outputs.read_by_sets(top, part, channels, together)
+            if len(layer.out_shape) == 3
+            else [
+                outputs.read_flat(first, min(first + together, layer.channels))
+                for first in range(0, layer.channels, together)
+            ]
+        )
 
     def loads(self, place: int, element_bytes: int) -> tuple[Stream, ...]:
         """Return the streams of the inputs of one set of channels."""

@@ -102,6 +102,11 @@ class WavePlan:
     cycles: Counts
     image_rows: bool = False
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether each lane has a neuron of its own channel, whatever its row and column."""
+        return not (self.array.systolic or self.image_rows or self.layer.kind is Kind.CONV2D)
+
     @cached_property
     def waves(self) -> int:
         """Number of waves."""
@@ -320,7 +325,7 @@ def place_neurons(plan: WavePlan, mask: NDArray[np.bool_]) -> Placement:
     else:
         chunk, row = np.divmod(_ranks(by_channel, plan.window)[channel, position], plan.rows)
     column = place % plan.group_size
-    if plan.group_size == plan.array.config.lanes and plan.rows == 1:
+    if plan.is_vector:
         row, column = np.divmod(column, plan.array.config.columns)
     return Placement(
         neuron=channel * by_channel.shape[1] + position,
