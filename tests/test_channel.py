@@ -117,7 +117,7 @@ quanta = st.one_of(st.none(), st.integers(1, 9))
 
 
 @given(traffic(), quanta, st.booleans())
-@examples(500)
+@examples(250)
 def test_every_transfer_ends_when_the_stepped_twin_says(requests, quantum, priority):
     found = drive(requests, quantum, priority)
     expected = step(requests, quantum, priority, found.order)
@@ -126,7 +126,7 @@ def test_every_transfer_ends_when_the_stepped_twin_says(requests, quantum, prior
 
 
 @given(traffic(), quanta, st.booleans())
-@examples(150)
+@examples(80)
 def test_watched_intervals_are_the_busy_cycles_with_the_ports_that_are_served(
     requests, quantum, priority
 ):

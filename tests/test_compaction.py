@@ -50,7 +50,7 @@ def chunks_of(mask, window, rows):
 
 
 @given(masks(), windows)
-@examples(150)
+@examples(80)
 def test_packing_keeps_every_mark_in_its_window_and_adds_none(mask, window):
     packed = pack_windows(mask, window)
     bits = np.unpackbits(packed.view(np.uint8), axis=-1, bitorder="little").astype(bool)
@@ -68,7 +68,7 @@ def test_packing_keeps_every_mark_in_its_window_and_adds_none(mask, window):
 
 
 @given(masks(), windows, st.integers(1, 9), st.integers(1, 9))
-@examples(150)
+@examples(80)
 def test_neurons_and_columns_of_waves_are_those_of_the_slow_twin(mask, window, rows, group_size):
     chunks = chunks_of(mask, window, rows)
     counts = neurons_by_window(pack_windows(mask, window))
@@ -84,7 +84,7 @@ def test_neurons_and_columns_of_waves_are_those_of_the_slow_twin(mask, window, r
     masks(), windows, st.one_of(st.integers(1, 9), st.integers(10, 40)), st.integers(1, 9),
     st.integers(0, 3),
 )  # fmt: skip
-@examples(250)
+@examples(120)
 def test_distinct_positions_are_the_sets_of_each_wave_by_family(
     mask, window, rows, group_size, per_family
 ):
@@ -100,7 +100,7 @@ def test_distinct_positions_are_the_sets_of_each_wave_by_family(
 
 
 @given(masks(), windows, st.integers(1, 9), st.integers(1, 5), st.sampled_from(["rows", "columns"]))
-@examples(100)
+@examples(60)
 def test_waves_never_rise_when_rows_or_columns_double_in_a_fixed_window(
     mask, window, rows, columns, axis
 ):
@@ -115,7 +115,7 @@ def test_waves_never_rise_when_rows_or_columns_double_in_a_fixed_window(
 
 
 @given(st.integers(0, 0xFFFF), st.integers(0, 15))
-@examples(200)
+@examples(100)
 def test_the_lowest_bits_of_a_word_are_its_first_ones(word, count):
     places = [place for place in range(16) if word >> place & 1][:count]
     found = lowest_bits(np.array([word], np.uint16), np.array([count], np.uint16))

@@ -60,7 +60,7 @@ def bands(layer, draw_from):
 
 
 @given(convolutions(), st.integers(0, 2**32))
-@examples(200)
+@examples(100)
 def test_dilating_a_band_marks_what_its_taps_reach(layer, seed):
     first, last = bands(layer, seed)
     outputs = random_mask((2, *layer.out_shape[1:]), seed)
@@ -76,7 +76,7 @@ def test_dilating_a_band_marks_what_its_taps_reach(layer, seed):
 
 
 @given(convolutions(), st.integers(0, 2**32))
-@examples(150)
+@examples(100)
 def test_dilating_a_range_of_positions_marks_what_its_taps_reach(layer, seed):
     start = seed % layer.positions
     stop = start + 1 + seed // 7 % (layer.positions - start)
@@ -91,7 +91,7 @@ def test_dilating_a_range_of_positions_marks_what_its_taps_reach(layer, seed):
 
 
 @given(convolutions(), st.integers(0, 2**32), st.sampled_from(DOMAINS))
-@examples(150)
+@examples(100)
 def test_the_inputs_of_a_band_are_counted_by_domain(layer, seed, array):
     first, last = bands(layer, seed)
     unprotected = random_mask(layer.in_shape, seed + 1)
@@ -109,7 +109,7 @@ def test_the_inputs_of_a_band_are_counted_by_domain(layer, seed, array):
 
 
 @given(convolutions(), st.integers(0, 2**32))
-@examples(150)
+@examples(100)
 def test_the_inputs_of_some_channels_and_a_range_of_input_channels_are_counted(layer, seed):
     draw = np.random.default_rng(seed)
     channels = draw.permutation(layer.channels)[: 1 + seed % layer.channels]  # in any order
@@ -152,7 +152,7 @@ def test_a_range_of_a_vector_is_counted_by_domain(size, seed):
 
 
 @given(convolutions(), st.integers(0, 2**32))
-@examples(200)
+@examples(100)
 def test_padded_macs_are_the_taps_outside_the_map(layer, seed):
     mask = random_mask(layer.out_shape, seed)
     outside = sum(

@@ -52,21 +52,21 @@ def streams(draw, kinds):
 @given(
     configs(), st.sampled_from(DOMAINS), st.lists(streams((WEIGHTS, INPUTS, CROSSINGS)), max_size=4)
 )
-@examples(200)
+@examples(100)
 def test_the_loads_of_a_tile_are_one_transfer_on_each_path(config, array, loads):
     found = Transport(config).load(array, tuple(loads))
     assert found == slow_way(config, array, loads, is_load=True)
 
 
 @given(configs(), st.sampled_from(DOMAINS), st.lists(streams((OUTPUTS,)), max_size=3))
-@examples(80)
+@examples(50)
 def test_stores_wait_for_no_latency(config, array, stores):
     found = Transport(config).store(array, tuple(stores))
     assert found == slow_way(config, array, stores, is_load=False)
 
 
 @given(configs(), st.integers(1, 2000))
-@examples(80)
+@examples(50)
 def test_the_protection_map_is_read_from_the_protected_region(config, size):
     stream = Stream(WEIGHTS, "protected", True, size, size, 1)
     expected = slow_way(config, "protected", [stream], is_load=True)
@@ -74,7 +74,7 @@ def test_the_protection_map_is_read_from_the_protected_region(config, size):
 
 
 @given(configs(), st.lists(streams((WEIGHTS, INPUTS, CROSSINGS)), min_size=2, max_size=4))
-@examples(60)
+@examples(40)
 def test_the_rest_of_a_cycle_is_carried_from_one_stream_to_the_next(config, loads):
     transport = Transport(config)
     together = transport.load("protected", tuple(loads))
@@ -87,7 +87,7 @@ def test_the_rest_of_a_cycle_is_carried_from_one_stream_to_the_next(config, load
 
 
 @given(configs())
-@examples(60)
+@examples(40)
 def test_a_memory_sustains_a_share_of_its_peak_and_no_more_than_its_requests_allow(config):
     memory = config.memory
     for share in (1.0, 0.85, 0.1):

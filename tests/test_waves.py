@@ -151,7 +151,7 @@ def cases(draw):
 
 
 @given(cases())
-@examples(150)
+@examples(90)
 def test_every_wave_equals_the_one_that_the_slow_twin_finds(case):
     plan = case.plan()
     expected = slow_waves(case, plan.window, plan.image_rows)
@@ -171,7 +171,7 @@ def test_every_wave_equals_the_one_that_the_slow_twin_finds(case):
 
 
 @given(cases())
-@examples(100)
+@examples(60)
 def test_every_neuron_has_one_lane_of_one_wave_and_it_is_the_slow_twins(case):
     plan = case.plan()
     placed = place_neurons(plan, case.mask)
@@ -194,7 +194,7 @@ def test_every_neuron_has_one_lane_of_one_wave_and_it_is_the_slow_twins(case):
 
 
 @given(cases())
-@examples(100)
+@examples(60)
 def test_fill_and_waits_for_ports_are_the_cycles_in_which_no_lane_multiplies(case):
     plan = case.plan()
     expected = slow_waves(case, plan.window, plan.image_rows).values()
@@ -208,7 +208,7 @@ def test_fill_and_waits_for_ports_are_the_cycles_in_which_no_lane_multiplies(cas
 
 
 @given(convolutions(), st.integers(0, 2**32), arrays())
-@examples(100)
+@examples(60)
 def test_the_window_is_no_dearer_than_those_its_port_feeds_and_doubling_it_saves_nothing(
     layer, seed, array
 ):
@@ -249,7 +249,7 @@ def test_windows_that_do_not_fit_the_input_buffer_are_not_taken(rows, most):
 
 
 @given(st.integers(1, 30), st.integers(1, 30), arrays(), st.integers(1, 9), st.integers(0, 2**32))
-@examples(100)
+@examples(60)
 def test_a_batch_shares_the_rows_where_that_takes_no_more_cycles(
     inputs, outputs, array, batch, seed
 ):
@@ -295,7 +295,7 @@ def an_array(**changes) -> ArrayConfig:
 
 
 @given(cases(), st.sampled_from(["rows", "columns"]))
-@examples(100)
+@examples(60)
 def test_waves_never_rise_when_rows_or_columns_double(case, axis):
     """In the narrowest window: windows of their own would not be the same program.
 

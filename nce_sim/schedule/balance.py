@@ -17,28 +17,31 @@ def overflow(
     plan: WavePlan | None,
     protected_plan: WavePlan | None,
     plan_on_ppes: Callable[[Mask], WavePlan | None],
+    batch: int = 1,
 ) -> Mask | None:
     """Choose the unprotected neurons of a layer that idle PPEs take: whole groups of channels.
 
     `plan` is theirs on the PEs, `protected_plan` what the PPEs do anyway. Groups are taken from the
-    last (the emptiest) on, as long as the slower array's cycles fall. None if none do.
+    last (the emptiest) on: as many as make the slower array's cycles least. None if none do.
     """
     if plan is None:
         return None
-    slower = plan.total_cycles
-    busy = protected_plan.total_cycles if protected_plan is not None else 0
-    by_group = plan.cycles.sum(axis=(0, 2))
+    slower = plan.batch_cycles(batch)
+    busy = protected_plan.batch_cycles(batch) if protected_plan is not None else 0
+    images = 1 if plan.image_rows else batch
+    by_group = images * plan.cycles.sum(axis=(0, 2))
     best = None
-    for groups in range(1, len(by_group) + 1):
-        left = int(by_group[: len(by_group) - groups].sum())
-        taken = _of_groups(unprotected, plan, len(by_group) - groups)
+    for first in reversed(range(len(by_group))):
+        taken = _of_groups(unprotected, plan, first)
         on_ppes = plan_on_ppes(taken)
         if on_ppes is None:  # a group without neurons, on a systolic array
             continue
-        reached = max(left, busy + on_ppes.total_cycles)
-        if reached >= slower:
+        on_both = busy + on_ppes.batch_cycles(batch)
+        if on_both >= slower:
             break
-        best, slower = taken, reached
+        reached = max(int(by_group[:first].sum()), on_both)
+        if reached < slower:
+            best, slower = taken, reached
     return best
 
 
@@ -61,17 +64,19 @@ def fuse_by_layer(
     programming over the layers; of equals the one that switches less, then fuses less.
     """
     choices = range(1, fabric.most_clusters + 1)
-    best: dict[int, tuple[int, tuple[int, ...]]] = {fabric.clusters: (0, (fabric.clusters,))}
+    best: dict[int, tuple[int, int, tuple[int, ...]]] = {fabric.clusters: (0, 0, ())}
     for layer in layers:
         costs = {fused: cycles(layer, fabric.arrays(fused)) for fused in choices}
-        reached = {}
-        for fused in choices:
-            paths = [
-                (cost + (fabric.switch_cycles if before != fused else 0), before != fused, path)
-                for before, (cost, path) in best.items()
-            ]
-            cost, _, path = min(paths)
-            reached[fused] = (cost + costs[fused], (*path, fused))
-        best = reached
-    _, path = min(best.values())
-    return {layer.name: fabric.arrays(fused) for layer, fused in zip(layers, path[1:], strict=True)}
+        best = {
+            fused: min(
+                (
+                    cost + costs[fused] + (fabric.switch_cycles if before != fused else 0),
+                    switches + (before != fused),
+                    (*path, fused),
+                )
+                for before, (cost, switches, path) in best.items()
+            )
+            for fused in choices
+        }
+    _, _, path = min(best.values())
+    return {layer.name: fabric.arrays(fused) for layer, fused in zip(layers, path, strict=True)}

@@ -198,7 +198,9 @@ class _Placer:
         taken = None
         if self.machine.overflow:
             plan = partial(self._plan, layer, PROTECTED, config=arrays[PROTECTED])
-            taken = overflow(masks[UNPROTECTED], plans[UNPROTECTED], plans[PROTECTED], plan)
+            taken = overflow(
+                masks[UNPROTECTED], plans[UNPROTECTED], plans[PROTECTED], plan, self.batch
+            )
         if taken is not None:
             masks[UNPROTECTED] = masks[UNPROTECTED] & ~taken
             plans[UNPROTECTED] = self._plan(
@@ -288,7 +290,7 @@ class _Placer:
                 self._plan(layer, name, mask, arrays[name])
                 for name, mask in ((PROTECTED, ~unprotected), (UNPROTECTED, unprotected))
             )
-            return max(plan.total_cycles for plan in plans if plan is not None)
+            return max(plan.batch_cycles(self.batch) for plan in plans if plan is not None)
 
         neuron_layers = [layer for layer in self.layers if layer.has_neurons]
         return fuse_by_layer(neuron_layers, fabric, cycles)

@@ -117,6 +117,10 @@ class WavePlan:
         """Cycles of all waves."""
         return int(self.cycles.sum())
 
+    def batch_cycles(self, batch: int) -> int:
+        """Return the cycles of all waves of all images."""
+        return self.total_cycles * (1 if self.image_rows else batch)
+
     @property
     def fill_cycles(self) -> int:
         """Cycles of all waves in which the pipeline fills."""
@@ -197,10 +201,11 @@ def _widen_window(
 ) -> WavePlan:
     """Double the window as long as that saves cycles.
 
-    A window of no more positions than `activation_words` never waits for its port, so those are
-    compared by their waves alone, and the search does not end there.
+    A window of no more positions than `activation_words` never waits for its port if all columns
+    share operands, so those are compared by their waves alone, and the search does not end there.
     """
-    rows, free = array.config.rows, array.config.activation_words
+    rows = array.config.rows
+    free = array.config.activation_words if layer.groups == 1 else rows
     windows = [rows]
     while windows[-1] < min(mask.shape[1], WIDEST_WINDOW_IN_ROWS * rows) and fits(2 * windows[-1]):
         windows.append(2 * windows[-1])
