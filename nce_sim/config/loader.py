@@ -17,6 +17,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
+class FieldError(ValueError):
+    """A mistake that a check of a whole record found in one of its fields."""
+
+    def __init__(self, field: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 Record = TypeVar("Record", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
@@ -89,16 +97,23 @@ def load_yaml(path: Path, schema: type[Record]) -> Record:
     try:
         return schema.model_validate(content)
     except ValidationError as mistakes:
-        lines = [
-            f"line {_line(root, mistake['loc'])}: {'.'.join(map(str, mistake['loc'])) or 'file'}: "
-            f"{_explain(dict(mistake))}"
-            for mistake in mistakes.errors()
-        ]
+        lines = [_describe(root, dict(mistake)) for mistake in mistakes.errors()]
         raise InputError(f"{path} is not usable:\n  " + "\n  ".join(lines)) from mistakes
+
+
+def _describe(root: yaml.Node | None, mistake: dict[str, Any]) -> str:
+    """Return line, field, what was found and what is allowed."""
+    place, cause = mistake["loc"], mistake.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        place = (*place, *cause.field)
+    return f"line {_line(root, place)}: {'.'.join(map(str, place)) or 'file'}: {_explain(mistake)}"
 
 
 def _explain(mistake: dict[str, Any]) -> str:
     """Say what was found and what is allowed."""
+    cause = mistake.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return str(cause)
     if mistake["type"] == "extra_forbidden":
         return "unknown key"
     if mistake["type"] == "missing":

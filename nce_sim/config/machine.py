@@ -4,10 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from nce_sim.config.bundle import bundled, unknown_name
-from nce_sim.config.loader import Strict, load_yaml
+from nce_sim.config.loader import FieldError, Strict, load_yaml
 from nce_sim.config.technology import NumberFormat, Technology, load_technology
 from nce_sim.errors import InputError
 
@@ -111,6 +111,14 @@ class FabricConfig(Strict):
         )
 
 
+STAND_IN = FabricConfig(
+    rows=1, columns=4, macs_per_cycle=1, activation_words_per_row=1, weight_words_per_column=1,
+    pipeline_cycles=0, scheme="tmr", clusters=1, fuse_per_layer=False, switch_cycles=0,
+    switch_pj=0.0,
+)  # fmt: skip
+"""In place of a fabric that is not usable, so that its arrays are not reported as missing."""
+
+
 class BusConfig(Strict):
     """The one bus that joins both domains, the controller and the external memory."""
 
@@ -160,9 +168,10 @@ class MemoryConfig(Strict):
     @model_validator(mode="after")
     def _leaves_time(self) -> Self:
         if self.refresh_cycles >= self.refresh_interval_cycles:
-            raise ValueError(
-                f"refresh_cycles ({self.refresh_cycles}) must be below refresh_interval_cycles "
-                f"({self.refresh_interval_cycles})"
+            raise FieldError(
+                ("refresh_cycles",),
+                f"is {self.refresh_cycles}: it must be below refresh_interval_cycles, "
+                f"{self.refresh_interval_cycles}",
             )
         return self
 
@@ -222,19 +231,29 @@ class MachineConfig(Strict):
         """Derive both arrays from the fabric, if there is one."""
         if not isinstance(content, dict) or not isinstance(content.get("fabric"), dict):
             return content
-        fabric = FabricConfig.model_validate(content["fabric"])
+        for name in ("protected", "unprotected"):
+            if isinstance(content.get(name), dict) and "array" in content[name]:
+                raise FieldError((name, "array"), "it and fabric exclude each other: leave one out")
+        try:
+            fabric = FabricConfig.model_validate(content["fabric"])
+        except ValidationError:  # it is reported with its line where the fabric itself is checked
+            fabric = STAND_IN
+        if fabric.most_clusters < 1:
+            raise FieldError(
+                ("fabric", "columns"),
+                f"is {fabric.columns}: a cluster and a column of PEs beside it need at least "
+                f"{fabric.cluster_columns + 1}",
+            )
         if fabric.clusters > fabric.most_clusters:
-            raise ValueError(
-                f"fabric.clusters is {fabric.clusters}; {fabric.columns} columns in clusters of "
-                f"{fabric.cluster_columns} allow 1 to {fabric.most_clusters}"
+            raise FieldError(
+                ("fabric", "clusters"),
+                f"is {fabric.clusters}: {fabric.columns} columns in clusters of "
+                f"{fabric.cluster_columns} allow 1 to {fabric.most_clusters}",
             )
         content = dict(content)
         for name, array in fabric.arrays(fabric.clusters).items():
-            domain = content.get(name)
-            if isinstance(domain, dict):
-                if "array" in domain:
-                    raise ValueError(f"{name}.array and fabric exclude each other: leave one out")
-                content[name] = {**domain, "array": array.model_dump()}
+            if isinstance(content.get(name), dict):
+                content[name] = {**content[name], "array": array.model_dump()}
         return content
 
     @model_validator(mode="after")
@@ -243,14 +262,15 @@ class MachineConfig(Strict):
         half = min(domain.buffers.smallest_half_bytes for domain in self.domains.values())
         quantum, width = self.bus.quantum_bytes, self.bus.bytes_per_cycle
         if quantum < width:
-            raise ValueError(
-                f"bus.quantum_bytes is {quantum}: it must be at least what the bus moves in a "
-                f"cycle, {width:g}"
+            raise FieldError(
+                ("bus", "quantum_bytes"),
+                f"is {quantum}: it must be at least what the bus moves in a cycle, {width:g}",
             )
         if quantum * 8 > half:
-            raise ValueError(
-                f"bus.quantum_bytes is {quantum}: it may be at most an eighth of the smallest "
-                f"input, weight or output buffer, {half // 8} bytes"
+            raise FieldError(
+                ("bus", "quantum_bytes"),
+                f"is {quantum}: it may be at most an eighth of the smallest input, weight or "
+                f"output buffer, {half // 8} bytes",
             )
         return self
 
