@@ -114,6 +114,9 @@ def build_program(
     for name, mask in unprotected.items():
         if mask.dtype != np.bool_:
             raise InputError(f"layer {name}: a split is an array of bool, not of {mask.dtype}")
+    for layer in layers:
+        if layer.kind is Kind.ADD and len(layer.out_shape) != 3:
+            raise InputError(f"layer {layer.name} adds vectors: only maps can be added so far")
     if batch < 1:
         raise InputError(f"a batch has at least 1 image, not {batch}")
     bits = map_bits or {name: mask.size for name, mask in unprotected.items()}
