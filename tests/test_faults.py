@@ -102,7 +102,7 @@ def apply(network, split, fault, output, layer_name, image=0):
     executable = prepare(network, "float32")
     injector = Injector(executable, split, fault)
     layer = next(each for each in network.layers if each.name == layer_name)
-    return injector.hook(BlockDraws(executable, 0, 0, [image]))(layer, output)
+    return injector.hook(BlockDraws(executable, 0, 0, [image]))(layer, output, output)
 
 
 def test_dropout_zeroes_unprotected_neurons_only(network):

@@ -240,8 +240,8 @@ class _BlockRunner:
         layers = executable.network.layers
         self.first, self.rest = layers[0], layers[1:]
         with torch.inference_mode():
-            inputs = executable.images(pad_block(images, length))
-            self.first_output = forward(executable, inputs, [self.first])
+            self.inputs = executable.images(pad_block(images, length))
+            self.first_output = forward(executable, self.inputs, [self.first])
 
     def predict_all(
         self, injectors: Sequence[Injector], seed: int, realisations: int, first: int
@@ -271,7 +271,7 @@ class _BlockRunner:
             if injector is not None and draws is not None:
                 hook = injector.hook(draws)
                 if self.first.has_neurons:
-                    output = hook(self.first, output)
+                    output = hook(self.first, self.inputs, output)
             if self.rest:
                 output = forward(self.executable, output, self.rest, hook)
             return top1(output[: self.count])
@@ -373,7 +373,7 @@ def mean_activation(
     for block in blocks(len(images), length):
         valid = block.stop - block.start
 
-        def add(layer, output, valid=valid):  # type: ignore[no-untyped-def]
+        def add(layer, _, output, valid=valid):  # type: ignore[no-untyped-def]
             sums[layer.name] += float(output[:valid].abs().sum(dtype=torch.float64))
             return output
 

@@ -127,7 +127,7 @@ class Injector:
     def hook(self, draws: BlockDraws) -> OutputHook:
         """Return the function that injects one block's faults into each layer's output."""
 
-        def inject(layer: Layer, output: Tensor) -> Tensor:
+        def inject(layer: Layer, _: Tensor, output: Tensor) -> Tensor:
             start = self.offsets[layer.name]
             own = slice(start, start + layer.neurons)
             neurons = rows_by_position(output)

@@ -15,8 +15,9 @@ from nce_sim.workload.layout import fast_layout
 Precision = str
 PRECISIONS = ("float32", "bfloat16")
 
-OutputHook = Callable[[Layer, Tensor], Tensor]
-"""Receives each neuron layer with its output (images x layer's shape); returns what goes on."""
+OutputHook = Callable[[Layer, Tensor, Tensor], Tensor]
+"""Receives each neuron layer with its inputs and its output (images x the layer's shapes); returns
+the output that goes on."""
 
 
 def has_fast_bfloat16() -> bool:
@@ -97,11 +98,12 @@ def forward(
     values = {todo[0].source: inputs}
     readers = {layer.source: position for position, layer in enumerate(todo)}
     for position, layer in enumerate(todo):
-        output = run_layer(layer, executable.parameters.get(layer.name), values[layer.source])
+        inputs = values[layer.source]
+        output = run_layer(layer, executable.parameters.get(layer.name), inputs)
         if readers[layer.source] == position:
             del values[layer.source]
         if hook is not None and layer.has_neurons:
-            output = hook(layer, output)
+            output = hook(layer, inputs, output)
         values[layer.name] = output
     return values[todo[-1].name]
 
