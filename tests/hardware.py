@@ -429,6 +429,7 @@ def machines(draw: st.DrawFn) -> Machine:
         memory=draw(memories()),
         controller__cycles_per_tile=draw(st.integers(0, 5)),
         controller__cycles_per_barrier=draw(st.integers(0, 9)),
+        controller__rotation=draw(st.sampled_from(["none", "layers", "inferences", "repeats"])),
     )
     if draw(st.integers(0, 3)) == 0:
         content["fabric"] = draw(fabrics())
@@ -523,12 +524,15 @@ def buffers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> Run:
-    """Draw a network, a machine that it fits, a split, a batch and a rate of mismatches; run it."""
+def runs(draw: st.DrawFn, *, single: bool = False) -> Run:
+    """Draw a network, a machine that it fits, a split, a batch and a rate of mismatches; run it.
+
+    `single`: of one image, and no wave is repeated.
+    """
     layers, hardware = draw(chains()), draw(machines())
     masks = random_masks(layers, draw(st.integers(0, 2**32)))
-    batch = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    rate = draw(st.sampled_from([0.0, 0.0, 0.001, 0.02, 1.0]))
+    batch = 1 if single else draw(st.sampled_from([1, 1, 1, 2, 3]))
+    rate = 0.0 if single else draw(st.sampled_from([0.0, 0.0, 0.001, 0.02, 1.0]))
     try:
         return simulate(
             Chain(layers), hardware, split_of(masks), batch=batch, mismatch_rate=rate, seed=batch

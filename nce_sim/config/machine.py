@@ -13,6 +13,7 @@ from nce_sim.errors import InputError
 
 ArraySchemeName = Literal["none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr"]
 MemorySchemeName = Literal["none", "ideal", "parity", "secded"]
+Rotation = Literal["none", "layers", "inferences", "repeats"]
 NS_PER_US = 1000
 
 
@@ -181,6 +182,14 @@ class ControllerConfig(Strict):
 
     cycles_per_tile: int = Field(ge=0, description="hidden behind the tile before")
     cycles_per_barrier: int = Field(ge=0, description="between two layers, hidden by nothing")
+    rotation: Rotation = Field(
+        default="none",
+        description="when neurons move on to other lanes: with each layer, inference or repeat",
+    )
+    checks_outputs: bool = Field(
+        default=False,
+        description="whether NaN or infinity in the network's output is noticed: a DUE, not an SDC",
+    )
 
 
 class MachineConfig(Strict):

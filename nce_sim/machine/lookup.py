@@ -1,7 +1,7 @@
 """Which lane computes a neuron, and when; and which neuron a lane computes in a cycle."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.errors import InputError
-from nce_sim.machine.probe import COMPUTE, Timeline
+from nce_sim.machine.executions import Executions, executions_of
+from nce_sim.machine.probe import COMPUTE, Span, Timeline
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import LayerWork, Program, Share
+from nce_sim.schedule.rotation import Moment, steps, to_logical, to_physical
 from nce_sim.schedule.tiles import Tile
 from nce_sim.schedule.waves import Placement, Wave, place_neurons
 
@@ -21,7 +23,8 @@ class Slot:
     """One neuron of one image on one lane, from `start_cycle` to `end_cycle` (exclusive).
 
     `neuron` is the index within the layer: channel, row, column, the last running fastest. `array`
-    is the domain of the lane, `domain` that of the neuron.
+    is the domain of the lane, `domain` that of the neuron. `row` and `column` are the physical
+    lane; of the first run, where a temporal scheme changes lanes between its runs.
     """
 
     layer: str
@@ -41,7 +44,21 @@ class Schedule:
     def __init__(self, program: Program, timeline: Timeline) -> None:
         self.program, self._spans = program, timeline.spans
         self._works: Mapping[str, LayerWork] = {w.layer.name: w for w in program.layers}
+        self._number = {work.layer.name: place for place, work in enumerate(program.layers)}
         self._placements: dict[int, Placement] = {}
+
+    @cached_property
+    def executions(self) -> Mapping[str, Executions]:
+        """All executions of waves by array, for many questions at once.
+
+        Raises InputError for a batch of several images and where waves were repeated.
+        """
+        return {name: executions_of(self.program, self._spans, name) for name in DOMAINS}
+
+    @property
+    def spans(self) -> Sequence[Span]:
+        """All spans of the timeline."""
+        return self._spans
 
     @cached_property
     def _order(self) -> dict[str, list[tuple[int, int, str, int]]]:
@@ -62,8 +79,10 @@ class Schedule:
                 times.setdefault((array, layer), {})[tile] = start, end
         return times
 
-    def slot_of(self, layer: str, neuron: int, image: int = 0) -> Slot:
+    def slot_of(self, layer: str, neuron: int, image: int = 0, inference: int = 0) -> Slot:
         """Return where and when a neuron of an image of the batch is computed.
+
+        `inference` counts the batches since the start: lanes may rotate with it.
 
         Raises InputError for an unknown layer, neuron or image.
         """
@@ -78,13 +97,16 @@ class Schedule:
         for share, first_tile in self._shares(work):
             if share.mask.reshape(-1)[neuron]:
                 place = int(np.searchsorted(self._placement(share).neuron, neuron))
-                return self._slot(work, share, first_tile, place, image)
+                return self._slot(work, share, first_tile, place, image, inference)
         raise AssertionError(f"neuron {neuron} of {layer} is in no domain")
 
-    def neuron_at(self, array: str, row: int, column: int, cycle: int) -> Slot | None:
+    def neuron_at(
+        self, array: str, row: int, column: int, cycle: int, inference: int = 0
+    ) -> Slot | None:
         """Return what a lane of a domain's array holds in a cycle, or None if it is idle.
 
-        Between two ranges of K of a wave the lane holds the neuron's sum, and waits.
+        Between two ranges of K of a wave the lane holds the neuron's sum, and waits. Where the runs
+        of a temporal scheme change lanes, the answer is that of the first run's lane.
         """
         order = self._order[array]
         latest = bisect_right(order, cycle, key=lambda entry: entry[0]) - 1
@@ -97,27 +119,41 @@ class Schedule:
             return None
         for share, first_tile in self._shares(work):
             if share.array == array and first_tile <= number < first_tile + len(share.tiles):
-                return self._held(work, share, first_tile, number, row, column, cycle)
+                tile_place = first_tile, number - first_tile
+                return self._held(work, share, tile_place, (row, column), cycle, inference)
         raise AssertionError(f"tile {number} of {layer} belongs to no share")
 
     def _held(
-        self, work: LayerWork, share: Share, first_tile: int, number: int, row: int, column: int,
-        cycle: int,
+        self, work: LayerWork, share: Share, tile_place: tuple[int, int], lane: tuple[int, int],
+        cycle: int, inference: int,
     ) -> Slot | None:  # fmt: skip
-        placement = self._placement(share)
-        tile = share.tiles[number - first_tile]
-        assert share.plan is not None
-        lane = (placement.row == row) & (placement.column == column)
-        if share.plan.image_rows:
-            lane = placement.column == column
-        inside = lane & (placement.group >= tile.groups[0]) & (placement.group < tile.groups[1])
+        first_tile, number = tile_place
+        placement, tile, plan = self._placement(share), share.tiles[number], share.plan
+        assert plan is not None
+        in_tile = (placement.group >= tile.groups[0]) & (placement.group < tile.groups[1])
         images = range(self.program.batch) if tile.image is None else [tile.image]
-        for place in np.flatnonzero(inside):
+        row, column = self._logical(work, share.array, lane, inference)
+        own = in_tile & (placement.column == column)
+        if not plan.image_rows:
+            own &= placement.row == row
+        for place in np.flatnonzero(own):
             for image in images:
-                slot = self._slot(work, share, first_tile, int(place), image)
-                if slot.row == row and slot.start_cycle <= cycle < slot.end_cycle:
+                slot = self._slot(work, share, first_tile, int(place), image, inference)
+                if (slot.row, slot.column) == lane and slot.start_cycle <= cycle < slot.end_cycle:
                     return slot
         return None
+
+    def _logical(
+        self, work: LayerWork, array: str, lane: tuple[int, int], inference: int
+    ) -> tuple[int, int]:
+        moved = self._moved(work, inference)
+        rows, columns = np.array([lane[0]]), np.array([lane[1]])
+        row, column = to_logical(work.arrays[array], rows, columns, moved)
+        return int(row[0]), int(column[0])
+
+    def _moved(self, work: LayerWork, inference: int) -> int:
+        moment = Moment(self._number[work.layer.name], inference, run=0)
+        return int(steps(self.program.machine.controller.rotation, moment))
 
     def _shares(self, work: LayerWork) -> Iterator[tuple[Share, int]]:
         """Yield each share with the number of its first tile on its array."""
@@ -133,7 +169,10 @@ class Schedule:
             self._placements[id(share)] = place_neurons(share.plan, share.mask)
         return self._placements[id(share)]
 
-    def _slot(self, work: LayerWork, share: Share, first_tile: int, place: int, image: int) -> Slot:
+    def _slot(
+        self, work: LayerWork, share: Share, first_tile: int, place: int, image: int,
+        inference: int,
+    ) -> Slot:  # fmt: skip
         placement, plan = self._placement(share), share.plan
         assert plan is not None
         wave = (
@@ -145,14 +184,18 @@ class Schedule:
             chunk, row = divmod(position, plan.rows)
             wave = (window, wave[1], chunk)
         start, end = self._wave_times(work.layer.name, share, first_tile, wave, image)
+        moved = self._moved(work, inference)
+        physical_row, physical_column = to_physical(
+            work.arrays[share.array], np.array([row]), placement.column[place : place + 1], moved
+        )
         return Slot(
             layer=work.layer.name,
             neuron=int(placement.neuron[place]),
             image=image,
             array=share.array,
             domain=share.domain,
-            row=row,
-            column=int(placement.column[place]),
+            row=int(physical_row[0]),
+            column=int(physical_column[0]),
             start_cycle=start,
             end_cycle=end,
         )
