@@ -62,7 +62,7 @@ class Point(Strict):
 class MeasuredPoints(Strict):
     """Probabilities at some voltages, interpolated in the probit domain between them."""
 
-    rows: tuple[Point, ...] = Field(min_length=2, strict=False, description="by rising voltage")
+    rows: tuple[Point, ...] = Field(strict=False, description="by rising voltage; at least two")
     none_seen_above: bool = Field(
         description="whether no failure was seen above the last point: then none is taken to "
         "happen there, up to the nominal voltage, and that point's high end bounds it"
@@ -72,6 +72,8 @@ class MeasuredPoints(Strict):
 
     @model_validator(mode="after")
     def _monotone(self) -> Self:
+        if len(self.rows) < 2:
+            raise FieldError(("rows",), f"at least 2 points are needed, found {len(self.rows)}")
         for index in range(1, len(self.rows)):
             before, here = self.rows[index - 1], self.rows[index]
             if here.voltage_v <= before.voltage_v:
@@ -143,8 +145,8 @@ class CellCurve(Strict):
     def sentence(self, voltage_v: float) -> str:
         """Say where the figures at a voltage come from."""
         text = (
-            f"{self.measured_in}, p = Phi((a - V/Vmin) / b), a = {_cited(self.a)}, b = {_cited(self.b)}, "
-            f"Vmin = {_cited(self.vmin_v, ' V')}"
+            f"{self.measured_in}, p = Phi((a - V/Vmin) / b), a = {_cited(self.a)}, "
+            f"b = {_cited(self.b)}, Vmin = {_cited(self.vmin_v, ' V')}"
         )
         if voltage_v > self.highest_ratio * self.vmin_v.low:
             text += (
