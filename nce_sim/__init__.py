@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
     from nce_sim.config.machine import Machine, load_machine
+    from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.machine.engine import Run, simulate
@@ -37,14 +38,17 @@ _HOMES = {
     "GaussianNoise": "nce_sim.faults.models",
     "InputError": "nce_sim.errors",
     "Machine": "nce_sim.config.machine",
+    "OperatingPoint": "nce_sim.config.voltage",
     "Ranking": "nce_sim.resilience.ranking",
     "Run": "nce_sim.machine.engine",
     "Split": "nce_sim.resilience.split",
+    "VoltageTable": "nce_sim.config.voltage",
     "Workload": "nce_sim.workload.graph",
     "evaluate": "nce_sim.accuracy.evaluate",
     "load_data": "nce_sim.workload.datasets",
     "load_machine": "nce_sim.config.machine",
     "load_model": "nce_sim.workload.models",
+    "load_voltage": "nce_sim.config.voltage",
     "mean_activation": "nce_sim.accuracy.evaluate",
     "rank": "nce_sim.resilience.ranking",
     "simulate": "nce_sim.machine.engine",
@@ -52,8 +56,9 @@ _HOMES = {
 
 __all__ = [
     "AccuracyResult", "Alignment", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine",
-    "Ranking", "Run", "Split", "Workload", "evaluate", "load_data", "load_machine", "load_model",
-    "mean_activation", "rank", "simulate",
+    "OperatingPoint", "Ranking", "Run", "Split", "VoltageTable", "Workload", "evaluate",
+    "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
+    "simulate",
 ]  # fmt: skip
 
 

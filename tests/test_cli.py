@@ -124,6 +124,7 @@ def test_list_names_what_is_bundled(tmp_path):
     content = json.loads(done.stdout)
     assert {row["name"] for row in content["models"]} == {"allcnn-fashion", "vgg16"}
     assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
+    assert {row["name"] for row in content["voltages"]} == {"28nm-fpga-bram", "28nm-near-threshold"}
     assert nce_sim("list", cwd=tmp_path).returncode == 0
 
 

@@ -16,13 +16,14 @@ Rows = list[dict[str, str]]
 def list_bundled(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the bundled networks, machines, data sets and traces.
+    """List the bundled networks, machines, voltage tables, data sets and traces.
 
     Example: nce-sim list
     """
     content: dict[str, Rows] = {
         "models": _models(),
         "machines": _machines(),
+        "voltages": _voltages(),
         "data": [
             {"name": "fashion-mnist", "description": "10,000 test and 5,000 ranking images, 32x32"}
         ],
@@ -55,6 +56,14 @@ def _machines() -> Rows:
     return [
         {"name": name, "description": load_machine(name).config.description}
         for name in list_machines()
+    ]
+
+
+def _voltages() -> Rows:
+    from nce_sim.config.voltage import list_voltages, load_voltage
+
+    return [
+        {"name": name, "description": load_voltage(name).description} for name in list_voltages()
     ]
 
 

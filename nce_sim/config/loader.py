@@ -20,7 +20,7 @@ class Strict(BaseModel):
 class FieldError(ValueError):
     """A mistake that a check of a whole record found in one of its fields."""
 
-    def __init__(self, field: tuple[str, ...], message: str) -> None:
+    def __init__(self, field: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
         self.field = field
 
