@@ -9,7 +9,10 @@ with the same mean. Binomial intervals are therefore conservative here.
 from dataclasses import dataclass
 from math import pi, sqrt
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta, norm
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 FIRST_LOOK = 512
@@ -101,3 +104,27 @@ def look_confidence(look: int, confidence: float = CONFIDENCE) -> float:
     Bonferroni's inequality the interval at whichever look one stops is valid.
     """
     return 1 - (1 - confidence) * 6 / (pi * look) ** 2
+
+
+def clustered(successes: NDArray[np.int64], size: int, confidence: float = CONFIDENCE) -> Proportion:
+    """Return the mean share over realisations, each with `successes` of `size` dependent trials.
+
+    The sample are the realisations: images that share one realisation of the faults say little more
+    about other realisations than one image does. The interval is Student's t of the shares. Where
+    all shares are equal, t has no width; the interval then is what is left if a share of the
+    realisations as large as Clopper and Pearson's bound for none in as many behaved otherwise.
+    A single realisation has no interval but [0, 1].
+    """
+    count, total = len(successes), int(successes.sum())
+    if count == 1:
+        return Proportion(total, size, 0.0, 1.0, confidence)
+    shares = successes / size
+    mean = total / (size * count)
+    if (successes == successes[0]).all():
+        unseen = clopper_pearson(0, count, confidence).high
+        low, high = mean * (1 - unseen), mean + (1 - mean) * unseen
+    else:
+        error = float(shares.std(ddof=1)) / sqrt(count)
+        reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+        low, high = max(0.0, mean - reach), min(1.0, mean + reach)
+    return Proportion(total, size * count, low, high, confidence)

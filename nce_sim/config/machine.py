@@ -11,7 +11,10 @@ from nce_sim.config.loader import FieldError, Strict, load_yaml
 from nce_sim.config.technology import NumberFormat, Technology, load_technology
 from nce_sim.errors import InputError
 
-ArraySchemeName = Literal["none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr"]
+ArraySchemeName = Literal[
+    "none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr", "parity", "residue",
+    "hardened",
+]  # fmt: skip
 MemorySchemeName = Literal["none", "ideal", "parity", "secded"]
 Rotation = Literal["none", "layers", "inferences", "repeats"]
 NS_PER_US = 1000
@@ -27,6 +30,10 @@ class ArrayConfig(Strict):
     weight_words: PositiveInt = Field(description="words a cycle from the weight buffer")
     pipeline_cycles: int = Field(ge=0, description="fill of the pipeline, added to every wave")
     scheme: ArraySchemeName = Field(description="how the lanes are protected")
+    clip: bool = Field(
+        default=False,
+        description="whether outputs are held within their layer's range on training images",
+    )
 
     @property
     def lanes(self) -> int:
@@ -264,6 +271,18 @@ class MachineConfig(Strict):
             if isinstance(content.get(name), dict):
                 content[name] = {**content[name], "array": array.model_dump()}
         return content
+
+    @model_validator(mode="after")
+    def _residue_suits(self) -> Self:
+        """A residue check follows whole numbers; rounding floats have no such code."""
+        for name, domain in self.domains.items():
+            if domain.array.scheme == "residue" and self.number_format != "int8":
+                raise FieldError(
+                    (name, "array", "scheme"),
+                    f"is residue: it checks sums of whole numbers, and number_format is "
+                    f"{self.number_format}: take int8, or another scheme",
+                )
+        return self
 
     @model_validator(mode="after")
     def _quantum_suits(self) -> Self:

@@ -78,6 +78,13 @@ class CodecFigures(Strict):
     area_um2: Figure
 
 
+class LaneOverhead(Strict):
+    """What a scheme adds to a lane, as shares of its multiplier, adder and registers."""
+
+    energy: Figure
+    area: Figure
+
+
 class Technology(Strict):
     """Energy by action and area by component at one node, voltage and temperature."""
 
@@ -91,6 +98,9 @@ class Technology(Strict):
     register_32bit_area_um2: Figure
     voter_32bit_pj: Figure
     voter_32bit_area_um2: Figure
+    lane_overheads: dict[Literal["parity", "residue", "hardened"], LaneOverhead]
+    comparator_pj: Figure
+    comparator_area_um2: Figure
     sram: SramFigures
     parity: CodecFigures
     secded: CodecFigures

@@ -11,6 +11,7 @@ class DomainActivity:
     MACs and operand reads include the repeats of temporal schemes and of mismatches.
     `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
     `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
+    `clips` are outputs that were compared with their layer's range;
     `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are the other
     domain's. `output_bytes` leave the lanes; `resident_read_bytes` and `resident_written_bytes`
     move through the domain's resident buffer, crossings to the other domain included.
@@ -22,6 +23,7 @@ class DomainActivity:
     padded_macs: int
     lane_macs: int
     votes: int
+    clips: int
     input_read_bytes: int
     weight_read_bytes: int
     input_written_bytes: int

@@ -19,6 +19,9 @@ from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 UM2_PER_MM2 = 1e6
 WORD_BITS = 64
 
+BOUNDS = 2
+"""Comparisons that hold an output within a range."""
+
 
 @dataclass(frozen=True)
 class Area:
@@ -127,9 +130,13 @@ def lane_area_um2(machine: Machine, domain: DomainConfig, end: End = "value") ->
     register = technology.register_32bit_area_um2.at(end)
     mac = technology.mac[machine.config.number_format].area_um2.at(end)
     area_um2 = scheme.copies * (mac * domain.array.macs_per_cycle + registers * register)
+    if scheme.name in technology.lane_overheads:
+        area_um2 *= 1 + technology.lane_overheads[scheme.name].area.at(end)
     area_um2 += (scheme.repeats - 1) * register
     if scheme.votes:
         area_um2 += technology.voter_32bit_area_um2.at(end)
+    if domain.array.clip:
+        area_um2 += BOUNDS * technology.comparator_area_um2.at(end)
     return area_um2
 
 

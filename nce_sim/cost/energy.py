@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from nce_sim.config.machine import BufferConfig, Machine
 from nce_sim.config.technology import ENDS, End, Technology
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.cost.area import HALVES, WORD_BITS, Area, buffer_srams, codec_of, registers_of_mac
+from nce_sim.cost.area import (
+    BOUNDS,
+    HALVES,
+    WORD_BITS,
+    Area,
+    buffer_srams,
+    codec_of,
+    registers_of_mac,
+)
 from nce_sim.cost.sram import WORD_BYTES
 from nce_sim.protection.schemes import MEMORY_SCHEMES
 
@@ -51,7 +59,7 @@ def _components(machine: Machine, activity: Activity, area: Area, end: End) -> d
     leakage_mw = area.logic_mm2 * technology.logic_leakage_mw_per_mm2.at(end)
     for name, domain in config.domains.items():
         done = activity.domains[name]
-        parts[f"{name} lanes"] = _lanes_pj(machine, done, end)
+        parts[f"{name} lanes"] = _lanes_pj(machine, domain.array.scheme, done, end)
         parts[f"{name} buffers"] = _buffers_pj(domain.buffers, technology, done, end)
         parts[f"{name} vector unit"] = done.vector_elements * technology.vector_element_pj.at(end)
         leakage_mw += _buffer_leakage_mw(domain.buffers, technology)
@@ -73,8 +81,8 @@ def _components(machine: Machine, activity: Activity, area: Area, end: End) -> d
     return parts
 
 
-def _lanes_pj(machine: Machine, done: DomainActivity, end: End) -> float:
-    """Multiply-accumulates with their registers, and votes.
+def _lanes_pj(machine: Machine, scheme: str, done: DomainActivity, end: End) -> float:
+    """Multiply-accumulates with their registers and what checks them, votes, and clipping.
 
     Each multiply-accumulate reads and writes a 32-bit accumulator and latches two operands.
     """
@@ -83,7 +91,12 @@ def _lanes_pj(machine: Machine, done: DomainActivity, end: End) -> float:
     mac_pj = technology.mac[number_format].energy_pj.at(end)
     register_pj = technology.register_32bit_access_pj.at(end)
     vote_pj = technology.voter_32bit_pj.at(end)
-    return done.lane_macs * (mac_pj + registers * register_pj) + done.votes * vote_pj
+    checked = 1.0
+    if scheme in technology.lane_overheads:
+        checked += technology.lane_overheads[scheme].energy.at(end)
+    clip_pj = BOUNDS * technology.comparator_pj.at(end)
+    lane_pj = done.lane_macs * (mac_pj + registers * register_pj) * checked
+    return lane_pj + done.votes * vote_pj + done.clips * clip_pj
 
 
 def _buffers_pj(

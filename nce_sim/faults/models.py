@@ -12,7 +12,8 @@ from numbers import Real
 from nce_sim.errors import InputError
 
 
-def _check_number(value: float, field: str, upper: float | None = None) -> None:
+def check_number(value: float, field: str, upper: float | None = None) -> None:
+    """Raise InputError unless `value` is a finite number from 0 to `upper`, if there is one."""
     allowed = "a number of at least 0" if upper is None else f"a number from 0 to {upper:g}"
     valid = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     if not valid or value < 0 or (upper is not None and value > upper):
@@ -26,7 +27,7 @@ class Dropout:
     probability: float
 
     def __post_init__(self) -> None:
-        _check_number(self.probability, "Dropout: probability", 1)
+        check_number(self.probability, "Dropout: probability", 1)
 
     @property
     def name(self) -> str:
@@ -54,14 +55,14 @@ class GaussianNoise:
     mean_activation: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        _check_number(self.sigma, "GaussianNoise: sigma")
+        check_number(self.sigma, "GaussianNoise: sigma")
         if not isinstance(self.mean_activation, Mapping):
             raise InputError(
                 f"GaussianNoise: mean_activation must map each layer's name to a number, not "
                 f"{self.mean_activation!r}"
             )
         for layer, mean in self.mean_activation.items():
-            _check_number(mean, f"GaussianNoise: mean_activation of {layer}")
+            check_number(mean, f"GaussianNoise: mean_activation of {layer}")
 
     @property
     def name(self) -> str:

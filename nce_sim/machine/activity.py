@@ -118,6 +118,7 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
         padded_macs=batch * sum(share.padded_macs for _, share in shares),
         lane_macs=computed * scheme.work_factor,
         votes=sum(counts.results for counts in on_array) if scheme.votes else 0,
+        clips=neurons if program.machine.arrays[array].clip else 0,
         input_read_bytes=size * (vector_elements + sum(c.activation_reads for c in on_array)),
         weight_read_bytes=size * sum(counts.weight_reads for counts in on_array),
         input_written_bytes=moved.by_array[array, INPUTS] + moved.by_array[array, CROSSINGS],

@@ -74,6 +74,12 @@ class Executions:
     def __len__(self) -> int:
         return len(self.start)
 
+    @cached_property
+    def last_range(self) -> Counts:
+        """The execution in which each one's wave ends: itself, unless K is cut into ranges."""
+        ends = np.flatnonzero(np.append(self.first_step[1:] == 0, True))
+        return ends[np.searchsorted(ends, np.arange(len(self)))]
+
     def layer_work(self, work: int) -> LayerWork:
         """Return one of the program's layers."""
         return self.program.layers[work]
@@ -123,6 +129,14 @@ class Executions:
         multiplies = (offset >= 0) & (step < last)
         step = np.where(offset < 0, np.where(first > 0, first, IDLE), np.minimum(step, last))
         return step, multiplies
+
+    def steps_between(
+        self, which: Counts, low: Counts, high: Counts, rows: Counts, columns: Counts
+    ) -> tuple[Counts, Counts]:
+        """Return the steps done in two cycles of a run, counted from its begin; see `Held`."""
+        first, _ = self._step(which, low, rows, columns)
+        last, _ = self._step(which, high, rows, columns)
+        return np.maximum(first, self.first_step[which]), last
 
     def neurons_of(
         self, which: Counts, rows: Counts, columns: Counts, run: Counts, inference: int

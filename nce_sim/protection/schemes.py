@@ -1,11 +1,13 @@
 """How components are protected: what a scheme needs, in lanes, repeats, bits and codecs.
 
-"ideal" is the paper's assumption: perfect and free of cost. What a scheme catches takes effect in
-fault injection; here stands what it costs.
+"ideal" is the paper's assumption: perfect and free of cost. What a scheme catches follows from its
+mechanism in fault injection (`nce_sim.faults.voting`, `nce_sim.faults.words`); here stands what it
+is made of.
 """
 
 from dataclasses import dataclass
 from math import ceil, log2
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,9 @@ class ArrayScheme:
 
     `copies` multiplier-accumulators stand in each lane; every wave runs `repeats` times;
     `votes` tells whether the results of copies or repeats are compared, by a majority voter or a
-    comparator; `retries` whether a wave runs again where they differ.
+    comparator; `retries` whether a wave runs again where a fault is detected. `check` is a code
+    beside the lane: a parity bit of each register, or the residue of the sum modulo 3.
+    `rate_factor` is the rate of transient faults against that of ordinary cells.
     """
 
     name: str
@@ -22,12 +26,28 @@ class ArrayScheme:
     repeats: int
     votes: bool
     retries: bool = False
+    check: Literal["parity", "residue"] | None = None
+    rate_factor: float = 1.0
 
     @property
     def work_factor(self) -> int:
         """Multiply-accumulates done for each one that counts."""
         return self.copies * self.repeats
 
+    @property
+    def corrects(self) -> bool:
+        """Whether it takes a majority."""
+        return self.work_factor == 3
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares two results."""
+        return self.work_factor == 2
+
+
+HARDENED_RATE_FACTOR = 0.1
+"""Assumed from the best published flip-flops: BISER reports a rate more than 10 times lower (Mitra
+et al., IEEE Computer 2005)."""
 
 ARRAY_SCHEMES = {
     scheme.name: scheme
@@ -38,6 +58,9 @@ ARRAY_SCHEMES = {
         ArrayScheme("dmr_retry", copies=2, repeats=1, votes=True, retries=True),
         ArrayScheme("temporal_dmr", copies=1, repeats=2, votes=True, retries=True),
         ArrayScheme("temporal_tmr", copies=1, repeats=3, votes=True),
+        ArrayScheme("parity", copies=1, repeats=1, votes=False, retries=True, check="parity"),
+        ArrayScheme("residue", copies=1, repeats=1, votes=False, retries=True, check="residue"),
+        ArrayScheme("hardened", copies=1, repeats=1, votes=False, rate_factor=HARDENED_RATE_FACTOR),
     )
 }
 

@@ -1,0 +1,169 @@
+"""Apply hits to one layer's outputs: step the struck lanes, vote, finish, store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nce_sim.faults.hits import OUTPUT, Hits
+from nce_sim.faults.lanes import LayerLanes, turns
+from nce_sim.faults.table import Counts
+from nce_sim.faults.voting import Outcome, Struck, vote
+from nce_sim.protection.schemes import ArrayScheme
+from nce_sim.workload.execute import Executable
+from nce_sim.workload.formats import FORMATS
+from nce_sim.workload.layer import Layer
+
+BYTE_BITS = 8
+
+
+@dataclass(frozen=True)
+class ArrayHits:
+    """All that strikes one layer on one array, for the images of a block."""
+
+    scheme: ArrayScheme
+    first: Struck
+    again: Struck
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What came of it: see `Outcome`. `changed` counts struck neurons whose stored value differs.
+
+    It has one entry an image of the block; `repeated` lists the waves that ran again by array.
+    """
+
+    changed: Counts
+    failed: Counts
+    repeated: Mapping[str, NDArray[np.int64]]
+
+
+class Bounds:
+    """The ranges that arrays hold their outputs in (activation range restriction).
+
+    `low` and `high` are in the units of stored outputs, `mask` marks the neurons (the layer's
+    shape) on lanes with such comparators.
+    """
+
+    def __init__(self, low: float, high: float, mask: NDArray[np.bool_], device: torch.device):
+        self.low, self.high = low, high
+        self.mask = torch.from_numpy(mask).to(device)
+
+    def hold(self, outputs: Tensor) -> Tensor:
+        """Return outputs within the range; NaN becomes the upper end, as minNum of IEEE 754."""
+        held = torch.where(outputs.isnan(), self.high, outputs).clamp(self.low, self.high)
+        return torch.where(self.mask, held, outputs)
+
+
+def strike_layer(
+    executable: Executable,
+    layer: Layer,
+    inputs: Tensor,
+    outputs: Tensor,
+    hits: Mapping[str, ArrayHits],
+    bounds: Bounds | None,
+) -> tuple[Tensor, LayerOutcome]:
+    """Return a layer's outputs (images x its shape) under its hits, by array, and what came of it.
+
+    `inputs` and `outputs` belong to a whole block; neither is changed.
+    """
+    struck_outputs = outputs.clone(memory_format=torch.preserve_format)
+    failed, repeated = [np.empty(0, np.int64)], {}
+    for array, each in hits.items():
+        outcome = _lanes_outcome(executable, layer, inputs, each)
+        failed.append(outcome.failed)
+        repeated[array] = outcome.repeated
+        _store_sums(executable, layer, struck_outputs, outcome)
+    if bounds is not None:
+        struck_outputs = bounds.hold(struck_outputs)
+    for each in hits.values():
+        _strike_stored(executable, layer, struck_outputs, each.first)
+    differs = (struck_outputs != outputs) & ~(struck_outputs.isnan() & outputs.isnan())
+    changed = differs.flatten(1).sum(1).cpu().numpy()
+    return struck_outputs, LayerOutcome(changed, np.unique(np.concatenate(failed)), repeated)
+
+
+def _lanes_outcome(
+    executable: Executable, layer: Layer, inputs: Tensor, hits: ArrayHits
+) -> Outcome:  # fmt: skip
+    """Step the struck lanes; only the images that are struck leave torch."""
+    first, again = (each.take(each.hits.target != OUTPUT) for each in (hits.first, hits.again))
+    images = np.unique(np.concatenate([first.image, again.image]))
+    needed = inputs[torch.from_numpy(images).to(inputs.device)]
+    lanes = LayerLanes(executable, layer, needed.float().cpu().numpy())
+    first, again = (
+        Struck(each.hits, np.searchsorted(images, each.image)) for each in (first, again)
+    )
+    outcome = vote(lanes, hits.scheme, first, again)
+    repeated = outcome.repeated.copy()
+    repeated[:, 0] = images[repeated[:, 0]]
+    return Outcome(
+        images[outcome.image], outcome.neuron, outcome.sums, outcome.changed, repeated,
+        images[outcome.failed],
+    )  # fmt: skip
+
+
+def _store_sums(executable: Executable, layer: Layer, outputs: Tensor, outcome: Outcome) -> None:
+    """Finish and store the sums that differ from those without faults."""
+    changed = np.flatnonzero(outcome.changed)
+    if not len(changed):
+        return
+    neurons = outcome.neuron[changed]
+    values = executable.finish(layer, outcome.sums[changed], neurons // layer.positions)
+    _write(layer, outputs, outcome.image[changed], neurons, values)
+
+
+def _strike_stored(executable: Executable, layer: Layer, outputs: Tensor, struck: Struck) -> None:
+    """Change stored outputs: their bits, or by noise.
+
+    What int8 reads out as 32 bits is struck in one of its four bytes: the neuron's number modulo 4.
+    """
+    stored = struck.take(struck.hits.target == OUTPUT)
+    form = executable.format
+    wide = executable.is_read_out(layer)
+    for turn in turns(stored.image * layer.outputs + stored.hits.neuron):
+        image, neuron, change = stored.image[turn], stored.hits.neuron[turn], stored.hits.change
+        change = change[turn]
+        values = _read(layer, outputs, image, neuron)
+        if wide:
+            shift = (neuron % 4 * BYTE_BITS).astype(np.uint32)
+            words = FORMATS["fp32"].encode(values)
+            byte = (words >> shift) & np.uint32(0xFF)
+            words ^= (byte ^ (change.of(byte) & np.uint32(0xFF))) << shift
+            values = FORMATS["fp32"].decode(words)
+        else:
+            words = change.of(form.encode(values)) & np.uint32(2**form.bits - 1)
+            values = form.decode(words)
+        noise = change.noise / np.float32(executable.step(layer.name))
+        values = np.where(noise == 0, values, form.round(values + noise))
+        _write(layer, outputs, image, neuron, values)
+
+
+def _index(layer: Layer, image: Counts, neuron: Counts) -> tuple[Tensor, ...]:
+    places = np.unravel_index(neuron, layer.out_shape)
+    return tuple(torch.from_numpy(np.asarray(each, np.int64)) for each in (image, *places))
+
+
+def _read(
+    layer: Layer, outputs: Tensor, image: Counts, neuron: Counts
+) -> NDArray[np.float32]:  # fmt: skip
+    return outputs[_index(layer, image, neuron)].float().cpu().numpy()
+
+
+def _write(
+    layer: Layer, outputs: Tensor, image: Counts, neuron: Counts, values: NDArray[np.float32]
+) -> None:
+    written = torch.from_numpy(values.astype(np.float32)).to(outputs.device, outputs.dtype)
+    outputs[_index(layer, image, neuron)] = written
+
+
+def split_hits(hits: Hits, image: int) -> dict[int, Struck]:
+    """Return the hits of one image by layer (place in the program)."""
+    return {
+        int(work): Struck(part, np.full(len(part), image))
+        for work in np.unique(hits.work)
+        for part in [hits[hits.work == work]]
+    }
