@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
+    from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
     from nce_sim.workload.models import load_model
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccuracyResult": "nce_sim.accuracy.evaluate",
     "Alignment": "nce_sim.resilience.split",
+    "Calibration": "nce_sim.workload.calibration",
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "GaussianNoise": "nce_sim.faults.models",
@@ -41,6 +43,7 @@ _HOMES = {
     "Run": "nce_sim.machine.engine",
     "Split": "nce_sim.resilience.split",
     "Workload": "nce_sim.workload.graph",
+    "calibrate": "nce_sim.workload.calibration",
     "evaluate": "nce_sim.accuracy.evaluate",
     "load_data": "nce_sim.workload.datasets",
     "load_machine": "nce_sim.config.machine",
@@ -51,9 +54,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine",
-    "Ranking", "Run", "Split", "Workload", "evaluate", "load_data", "load_machine", "load_model",
-    "mean_activation", "rank", "simulate",
+    "AccuracyResult", "Alignment", "Calibration", "Dataset", "Dropout", "GaussianNoise",
+    "InputError", "Machine", "Ranking", "Run", "Split", "Workload", "calibrate", "evaluate",
+    "load_data", "load_machine", "load_model", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 

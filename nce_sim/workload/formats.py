@@ -54,6 +54,12 @@ class NumberFormat:
             return patterns.view(np.int32)
         return patterns.view(np.float32)
 
+    def as_sums(self, values: NDArray[np.floating] | NDArray[np.integer]) -> Sums:
+        """Return a copy of `values`, which type `sum_dtype` can hold, in that type."""
+        if self.sum_dtype is np.int32:
+            return np.array(values, np.int32)
+        return np.array(values, np.float32)
+
 
 class _Float32(NumberFormat):
     """IEEE binary32."""
