@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
+    from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
     from nce_sim.workload.models import load_model
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccuracyResult": "nce_sim.accuracy.evaluate",
     "Alignment": "nce_sim.resilience.split",
+    "Calibration": "nce_sim.workload.calibration",
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "GaussianNoise": "nce_sim.faults.models",
@@ -44,6 +46,7 @@ _HOMES = {
     "Split": "nce_sim.resilience.split",
     "VoltageTable": "nce_sim.config.voltage",
     "Workload": "nce_sim.workload.graph",
+    "calibrate": "nce_sim.workload.calibration",
     "evaluate": "nce_sim.accuracy.evaluate",
     "load_data": "nce_sim.workload.datasets",
     "load_machine": "nce_sim.config.machine",
@@ -55,10 +58,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "Dataset", "Dropout", "GaussianNoise", "InputError", "Machine",
-    "OperatingPoint", "Ranking", "Run", "Split", "VoltageTable", "Workload", "evaluate",
-    "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
-    "simulate",
+    "AccuracyResult", "Alignment", "Calibration", "Dataset", "Dropout", "GaussianNoise",
+    "InputError", "Machine", "OperatingPoint", "Ranking", "Run", "Split", "VoltageTable",
+    "Workload", "calibrate", "evaluate", "load_data", "load_machine", "load_model",
+    "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 

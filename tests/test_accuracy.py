@@ -212,7 +212,8 @@ def test_mean_activation_is_the_mean_of_absolute_outputs(network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "float16"}, "float32, bfloat16"),
+        ({"precision": "float8"}, "float32, bfloat16"),
+        ({"precision": "int8"}, "needs a calibration"),
         ({"half_width": 0.0}, "above 0"),
         ({"realisations": 0}, "at least 1"),
     ],

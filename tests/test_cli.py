@@ -195,7 +195,7 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
         (("run", "--model", "alexnet"), "allcnn-fashion"),
         (("run", "--model", "vgg16"), "no data set"),
         (("run", "--machine", "tpu"), "nce-28nm"),
-        (("run", "--precision", "float16"), "bfloat16"),
+        (("run", "--precision", "float8"), "bfloat16"),
         (("run", "--device", "abacus"), "abacus"),
         (("run", "--seed", "-1"), "seed"),
         ((*SIMULATE, "--fraction", "1.5", "--out", "folder"), "from 0 to 1"),

@@ -24,6 +24,7 @@ from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.models import FaultModel
 from nce_sim.resilience.split import Split
 from nce_sim.seeding import generator
+from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import (
     PRECISIONS,
     Executable,
@@ -66,6 +67,8 @@ class AccuracyResult:
     `critical_sdc` of those that were right without faults and are wrong with them, `not_finite`
     of those with NaN or infinite outputs: no checker sees them, so they count as wrong and as
     silent. Each has its interval.
+    There are two baselines: `fault_free` is the network without faults in `precision`, and
+    `float_reference` in float32, None where that is the same or was not computed.
     `right` tells for each inference whether it was right, in the order of the draws.
     """
 
@@ -77,6 +80,7 @@ class AccuracyResult:
     precision: str
     half_width_reached: bool
     right: NDArray[np.bool_]
+    float_reference: Proportion | None = None
 
     @property
     def accuracy(self) -> float:
@@ -105,15 +109,20 @@ class AccuracyResult:
             "critical_sdc": self.critical_sdc,
             "not_finite": self.not_finite,
         }
+        if self.float_reference is not None:
+            rates["float_reference"] = self.float_reference
         found: dict[str, float] = {"inferences": self.correct.trials}
         for name, rate in rates.items():
             found |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
         return found
 
     def __str__(self) -> str:
+        baselines = f"fault-free {self.fault_free.value:.2%}"
+        if self.float_reference is not None:
+            baselines += f" in {self.precision}, {self.float_reference.value:.2%} in float32"
         return (
             f"accuracy {self.correct} ({100 * self.correct.confidence:.4g}% interval, "
-            f"{self.correct.trials:,} inferences, fault-free {self.fault_free.value:.2%})"
+            f"{self.correct.trials:,} inferences, {baselines})"
         )
 
 
@@ -136,6 +145,7 @@ def evaluate(
     device: str = "cpu",
     confidence: float = CONFIDENCE,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> AccuracyResult:
     """Measure the accuracy of `network` with `faults` on the unprotected neurons of `split`.
 
@@ -144,7 +154,8 @@ def evaluate(
     the interval is no wider than that on either side or `realisations` x 10 passes are done;
     the interval is valid although it was looked at on the way.
 
-    `images` is float32 N x the network's input shape, `labels` int64 N.
+    `images` is float32 N x the network's input shape, `labels` int64 N. Precision "int8" needs a
+    `calibration`. Unless the precision is float32, the result has float32's accuracy as well.
     Raises InputError for input that does not fit.
     """
     if not isinstance(faults, FaultModel):
@@ -162,18 +173,24 @@ def evaluate(
         order = np.arange(len(images))
         predictions = predict_variants(
             network, images, [variant], seed=seed, realisations=realisations, precision=precision,
-            device=device, progress=progress,
+            device=device, progress=progress, calibration=calibration,
         )  # fmt: skip
-        return judge(
+        result = judge(
             predictions.faulty[0].ravel(), predictions.clean, labels, np.tile(order, realisations),
             precision, confidence,
         )  # fmt: skip
-    if not 0 < half_width < 0.5:
+    elif not 0 < half_width < 0.5:
         raise InputError(f"half_width must be above 0 and below 0.5, not {half_width}")
-    return _evaluate_until(
-        network, images, labels, variant, half_width, 10 * realisations, seed, precision, device,
-        confidence, progress,
-    )  # fmt: skip
+    else:
+        result = _evaluate_until(
+            network, images, labels, variant, half_width, 10 * realisations, seed, precision,
+            device, confidence, progress, calibration,
+        )  # fmt: skip
+    if precision == "float32":
+        return result
+    right = predict_variants(network, images, [], device=device).clean == labels.numpy()
+    reference = clopper_pearson(int(right.sum()), len(right), confidence)
+    return replace(result, float_reference=reference)
 
 
 @dataclass(frozen=True)
@@ -195,14 +212,16 @@ def predict_variants(
     device: str = "cpu",
     progress: Progress | None = None,
     resume_from: Path | None = None,
+    calibration: Calibration | None = None,
 ) -> Predictions:
     """Classify `images` without faults and under every variant.
 
     All variants of a block share its random draws and the fault-free outputs of the first layer.
     Variants that are alike to the bit are computed once. With `resume_from`, finished blocks are
     kept in that folder until all are done, and those that an interrupted run left are used.
+    Precision "int8" needs a `calibration`.
     """
-    executable = prepare(network, precision, device)
+    executable = prepare(network, precision, device, calibration)
     rows: dict[tuple[str, str], int] = {}
     row_of = [rows.setdefault(variant.identity, len(rows)) for variant in variants]
     distinct = [variants[row_of.index(row)] for row in range(len(rows))]
@@ -210,7 +229,7 @@ def predict_variants(
     checkpoint = None
     if resume_from is not None:
         identity = evaluation_identity(
-            network, images, list(rows), seed, realisations, precision, device
+            network, images, list(rows), seed, realisations, precision, device, calibration
         )
         checkpoint = Checkpoint(resume_from, *identity)
     count, length = len(images), block_length(network)
@@ -317,14 +336,16 @@ def judge(
 def _evaluate_until(
     network: Workload, images: Tensor, labels: Tensor, variant: Variant, half_width: float,
     most_passes: int, seed: int, precision: str, device: str, confidence: float,
-    progress: Progress | None,
+    progress: Progress | None, calibration: Calibration | None,
 ) -> AccuracyResult:  # fmt: skip
     """Sample until the interval is narrow enough, looking at fixed numbers of inferences."""
-    executable = prepare(network, precision, device)
+    executable = prepare(network, precision, device, calibration)
     injector = Injector(executable, variant.split, variant.fault)
     most = most_passes * len(images)
     looks = look_points(most)
-    clean = predict_variants(network, images, [], precision=precision, device=device).clean
+    clean = predict_variants(
+        network, images, [], precision=precision, device=device, calibration=calibration
+    ).clean
     predicted: list[NDArray[np.int16]] = []
     taken: list[NDArray[np.intp]] = []
     done, look = 0, 0

@@ -37,6 +37,7 @@ from nce_sim.workload.execute import (
     block_length,
     blocks,
     check_device,
+    forward,
     pad_block,
     prepare,
 )
@@ -73,11 +74,16 @@ class Inferences:
     def empty(realisations: int, images: int) -> "Inferences":
         """Return undisturbed inferences, whose classes are still to be filled in."""
         shape = realisations, images
-        zeros = [np.zeros(shape, np.int64) for _ in range(3)]
         return Inferences(
-            np.zeros(shape, np.int16), np.ones(shape, bool), np.ones(shape, bool),
-            np.zeros(shape, bool), *zeros, np.full(shape, NO_LAYER),
-        )  # fmt: skip
+            predicted=np.zeros(shape, np.int16),
+            in_top5=np.ones(shape, bool),
+            equal=np.ones(shape, bool),
+            detected=np.zeros(shape, bool),
+            struck=np.zeros(shape, np.int64),
+            changed=np.zeros(shape, np.int64),
+            repeated=np.zeros(shape, np.int64),
+            layer=np.full(shape, NO_LAYER),
+        )
 
 
 @dataclass(frozen=True)
@@ -234,8 +240,8 @@ def inject(
     """Classify `images` on the machine of `schedule` while `faults` strike its hardware.
 
     `images` is float32 N x the network's input shape, `labels` int64 N. `schedule` is that of a run
-    of a single image (`run.schedule`). `precision` is the machine's number format if not given; int8
-    and lanes that clip need a `calibration`. With `mission`, its faults are taken in place of
+    of a single image (`run.schedule`). `precision` is the machine's number format if not given;
+    int8 and lanes that clip need a `calibration`. With `mission`, its faults are taken in place of
     `faults`. The images of a realisation are one mission: faults that last strike all of them.
 
     Raises InputError for input that does not fit.
@@ -286,8 +292,6 @@ class _Reference:
         if self.executable is None:
             self._parts.append(clean)
             return
-        from nce_sim.workload.execute import forward
-
         with torch.inference_mode():
             outputs = forward(self.executable, self.executable.images(inputs))
         self._parts.append(top1(outputs[: len(images)]))
@@ -410,9 +414,7 @@ class _Runner:
                 output = self._layer(layer, inputs, held=hits is None)
             if hits is not None:
                 bounds = self.bounds.get(layer.name)
-                output, outcome = strike_layer(
-                    self.executable, layer, inputs, output, hits, bounds
-                )
+                output, outcome = strike_layer(self.executable, layer, inputs, output, hits, bounds)
                 outcomes.append(outcome)
             changed[layer.name] = output
         return changed[self.layers[-1].name], outcomes
@@ -441,7 +443,7 @@ class _Runner:
             found.changed[realisation, mine] += outcome.changed[: self.count]
             found.detected[realisation, start + outcome.failed] = True
             for array, repeated in outcome.repeated.items():
-                np.add.at(found.repeated, (realisation, start + repeated[:, 0]), 1)
+                np.add.at(found.repeated[realisation], start + repeated[:, 0], 1)
                 head = np.full(len(repeated), realisation)
                 place = np.full(len(repeated), DOMAINS.index(array))
                 rows = (head, start + repeated[:, 0], place, repeated[:, 1])

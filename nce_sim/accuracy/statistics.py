@@ -106,7 +106,9 @@ def look_confidence(look: int, confidence: float = CONFIDENCE) -> float:
     return 1 - (1 - confidence) * 6 / (pi * look) ** 2
 
 
-def clustered(successes: NDArray[np.int64], size: int, confidence: float = CONFIDENCE) -> Proportion:
+def clustered(
+    successes: NDArray[np.int64], size: int, confidence: float = CONFIDENCE
+) -> Proportion:
     """Return the mean share over realisations, each with `successes` of `size` dependent trials.
 
     The sample are the realisations: images that share one realisation of the faults say little more

@@ -30,7 +30,10 @@ def run(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all random draws.")] = 0,
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where hardware has it.")
+        str,
+        typer.Option(
+            help="float32, bfloat16, float16, int8, or auto: bfloat16 where hardware has it."
+        ),
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda, for the network's arithmetic.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -54,7 +57,7 @@ def run(
     from nce_sim.workload.models import load_description, load_model
 
     if precision not in ("auto", *PRECISIONS):
-        raise InputError(f"--precision must be auto, {' or '.join(PRECISIONS)}, not '{precision}'")
+        raise InputError(f"--precision must be auto, {', '.join(PRECISIONS)}, not '{precision}'")
     check_device(device)
     chosen_machine = load_machine(machine)
     data = load_description(model)[0].data

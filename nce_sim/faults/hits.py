@@ -177,7 +177,7 @@ def _of_windows(
         if site.component == "column":
             found = _all_rows(found, executions, lane[1][reached], inference)
         parts.append(_table(executions, strikes, target, found))
-    return Hits.join(parts)
+    return Hits.join([Hits.none(), *parts])
 
 
 class _Found(NamedTuple):

@@ -107,6 +107,7 @@ class Injector:
     def __init__(self, executable: Executable, split: Split, fault: FaultModel) -> None:
         check_split(executable.network, split)
         self.fault = fault
+        self.stored = executable.stored
         self.offsets = executable.network.offsets
         self.unprotected = {
             layer.name: by_position(split.unprotected[layer.name]).to(executable.device)
@@ -114,8 +115,11 @@ class Injector:
         }
         if isinstance(fault, GaussianNoise):
             check_means(executable.network, fault)
+            unit = {name: executable.step(name) for name in self.unprotected}
             self.deviation = {
-                name: (mask * (fault.sigma * fault.mean_activation[name])).to(executable.dtype)
+                name: (mask * (fault.sigma * fault.mean_activation[name] / unit[name])).to(
+                    executable.dtype
+                )
                 for name, mask in self.unprotected.items()
             }
         else:
@@ -138,7 +142,8 @@ class Injector:
                     faulty = kept.bitwise_and_(neurons.view(kept.dtype)).view(neurons.dtype)
                 case GaussianNoise():
                     deviation = self.deviation[layer.name]
-                    faulty = torch.addcmul(neurons, draws.normals[:, own], deviation)
+                    noisy = torch.addcmul(neurons, draws.normals[:, own], deviation)
+                    faulty = self.stored(layer, noisy)
             return restore_shape(faulty, output)
 
         return inject

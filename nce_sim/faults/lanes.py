@@ -7,6 +7,7 @@ and bf16 operands are multiplied and summed in float32; int8 operands are summed
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from nce_sim.workload.layer import Kind, Layer
 MOST_OPERANDS = 1 << 22
 """Operands of one kind that are held at a time: 16 MiB."""
 
-Sums = NDArray[np.float32] | NDArray[np.int32]
+Sums = NDArray[Any]
+"""float32 or int32, as the format sums."""
+
 Operands = NDArray[np.float32]
 
 
@@ -45,7 +48,8 @@ class LayerLanes:
         hit. A lane shows odd parity if a register of it changed in an odd number of bits.
         """
         count = len(neurons)
-        sums, odd = np.empty(count, self.format.sum_dtype), np.zeros(count, bool)
+        sums: Sums = np.empty(count, self.format.sum_dtype)
+        odd = np.zeros(count, bool)
         at_once = max(1, MOST_OPERANDS // self.layer.reduction_length)
         for start in range(0, count, at_once):
             part = slice(start, start + at_once)
@@ -108,7 +112,7 @@ def step_lanes(
     dtype = number_format.sum_dtype
     left = inputs.astype(dtype, copy=False)
     right = None if weights is None else weights.astype(dtype, copy=False)
-    sums = start.astype(dtype)
+    sums: Sums = start.astype(dtype)
     words, product = sums.view(np.uint32), np.empty_like(sums)
     strikes = _SumStrikes(hits, lanes)
     with np.errstate(all="ignore"):

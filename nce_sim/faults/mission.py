@@ -41,20 +41,17 @@ class Mission:
     """
 
     def __init__(
-        self, schedule: Schedule, latency_cycles: int, faults: Sequence[Fault], seed: int = 0,
+        self, schedule: Schedule, faults: Sequence[Fault], seed: int = 0,
         replay: Struck | None = None,
     ) -> None:  # fmt: skip
         self.schedule, self.machine = schedule, schedule.program.machine
         self.faults = tuple(faults)
         for fault in self.faults:
             check_fault(fault, self.machine)
-        self.latency_cycles = latency_cycles
         self._drawn: Struck = replay or _Draws(self, seed)
         self._kept: dict[tuple[int, int, int, bool], Hits] = {}
 
-    def strikes(
-        self, fault: int, realisation: int, inference: int, again: bool = False
-    ) -> Strikes:
+    def strikes(self, fault: int, realisation: int, inference: int, again: bool = False) -> Strikes:
         """Return the strikes of one fault in one inference."""
         return self._drawn.of(fault, realisation, inference, again)
 
@@ -117,7 +114,8 @@ class _Draws:
     def __init__(self, mission: Mission, seed: int) -> None:
         self.mission, self.seed = mission, seed
         self.spaces = [
-            space_of(fault, mission.machine, mission.latency_cycles) for fault in mission.faults
+            space_of(fault, mission.machine, mission.schedule.latency_cycles)
+            for fault in mission.faults
         ]
         streams = [fault.stream for fault in mission.faults]
         self.streams = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.faults.hits import EVERY_VERSION, INPUT, OUTPUT, VOTED, WEIGHT, Hits
+from nce_sim.faults.hits import EVERY_VERSION, INPUT, VOTED, WEIGHT, Hits
 from nce_sim.faults.lanes import LayerLanes, Sums, turns
 from nce_sim.faults.table import Counts, Table
 from nce_sim.protection.schemes import ArrayScheme

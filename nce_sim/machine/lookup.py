@@ -55,6 +55,11 @@ class Schedule:
         """
         return {name: executions_of(self.program, self._spans, name) for name in DOMAINS}
 
+    @cached_property
+    def latency_cycles(self) -> int:
+        """Cycles of the inference: every cycle of each array has a cause up to the end."""
+        return max(span.end_cycle for span in self._spans)
+
     @property
     def spans(self) -> Sequence[Span]:
         """All spans of the timeline."""

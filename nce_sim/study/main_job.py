@@ -21,6 +21,7 @@ from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
 from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.ranking import Ranking, rank
 from nce_sim.resilience.split import Split
+from nce_sim.workload.calibration import Calibration, calibrate
 from nce_sim.workload.datasets import Dataset
 from nce_sim.workload.graph import Workload
 
@@ -153,8 +154,11 @@ def run_main_job(
         for fraction in plan.fractions
     }
     hardware = _simulate_all(network, machine, splits, stage)
+    calibration = None
+    if plan.precision == "int8":
+        calibration = calibrate(network, train.images, device=plan.device)
     accuracy, clean = _evaluate_all(
-        network, test, splits, _faults(plan, means), plan, stage, resume_from
+        network, test, splits, _faults(plan, means), plan, stage, resume_from, calibration
     )
     advance = stage("float32 reference", len(test))
     reference = predict_variants(
@@ -233,6 +237,7 @@ def _evaluate_all(
     plan: Plan,
     stage: Stage,
     resume_from: Path | None,
+    calibration: Calibration | None,
 ) -> tuple[tuple[AccuracyPoint, ...], NDArray[np.int16]]:
     """Classify the test images under all variants at once, so that they share their faults.
 
@@ -250,6 +255,7 @@ def _evaluate_all(
         device=plan.device,
         progress=lambda done, _: advance(done),
         resume_from=resume_from,
+        calibration=calibration,
     )
     order = np.tile(np.arange(len(test)), plan.realisations)
     points = tuple(

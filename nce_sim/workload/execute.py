@@ -1,19 +1,31 @@
-"""Run a captured network layer by layer, in float32 or bfloat16, without touching its module."""
+"""Run a captured network layer by layer, in a machine's number format, without touching its module.
+
+A layer's outputs follow from its lanes' sums (accumulators): `Executable.finish` says how.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from nce_sim.errors import InputError
+from nce_sim.workload.formats import FORMATS, NumberFormat, Sums
 from nce_sim.workload.graph import Parameters, Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 from nce_sim.workload.layout import fast_layout
 
+if TYPE_CHECKING:
+    from nce_sim.workload.calibration import Calibration
+
 Precision = str
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+PRECISION_OF_FORMAT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
+"""The precision in which a network runs in the number format of a machine."""
 
 OutputHook = Callable[[Layer, Tensor, Tensor], Tensor]
 """Receives each neuron layer with its inputs and its output (images x the layer's shapes); returns
@@ -27,22 +39,111 @@ def has_fast_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class Executable:
-    """A network with its parameters laid out for one precision and device."""
+    """A network with its parameters laid out for one precision and device.
+
+    Tensors have type `dtype` and hold values of `format`: float32 and bfloat16 here;
+    `nce_sim.workload.quantised` has the executables of float16 and int8, both in float32 tensors.
+    Only in int8 are stored outputs in other units than the network's: `step` has their size.
+    """
 
     network: Workload
     dtype: torch.dtype
     device: torch.device
     parameters: Mapping[str, Parameters]
+    precision: Precision
+
+    @property
+    def format(self) -> NumberFormat:
+        """The number format of operands, outputs and sums."""
+        names = {precision: name for name, precision in PRECISION_OF_FORMAT.items()}
+        return FORMATS[names[self.precision]]
 
     def images(self, images: Tensor) -> Tensor:
         """Return images in this executable's precision, device and memory format."""
         return fast_layout(images.to(self.device, self.dtype))
 
+    def run_layer(self, layer: Layer, inputs: Tensor) -> Tensor:
+        """Return the stored outputs of one layer (images x its shape)."""
+        return run_layer(layer, self.parameters.get(layer.name), inputs)
 
-def prepare(network: Workload, precision: Precision, device: str = "cpu") -> Executable:
-    """Lay the parameters of `network` out for `precision` ("float32" or "bfloat16")."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    def step(self, name: str) -> float:  # noqa: ARG002
+        """Return what one unit of the stored outputs of a layer, or of the input, stands for."""
+        return 1.0
+
+    def is_read_out(self, layer: Layer) -> bool:  # noqa: ARG002
+        """Tell whether a layer's outputs are its sums as real numbers, not words of the format."""
+        return False
+
+    def stored(self, layer: Layer, values: Tensor) -> Tensor:  # noqa: ARG002
+        """Return what `layer`'s outputs become when `values`, in their units, are stored."""
+        return values
+
+    def lane_weights(self, layer: Layer) -> NDArray[np.float32] | None:
+        """Return the weights channels x K on the format's grid; None for a layer without any.
+
+        A channel's K weights are in the order in which its lanes meet them: input channel within
+        the group, row, column of the kernel.
+        """
+        if layer.name not in self.parameters:
+            return None
+        return self.parameters[layer.name].weight.float().flatten(1).cpu().numpy()
+
+    def lane_bias(self, layer: Layer) -> Sums:
+        """Return what the sum of a lane starts from, for each channel, of the sums' type."""
+        held = self.parameters.get(layer.name)
+        if held is None or held.bias is None:
+            return self.format.as_sums(np.zeros(layer.channels))
+        return self.format.as_sums(held.bias.double().cpu().numpy())
+
+    def finish(
+        self, layer: Layer, sums: Sums, channels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the stored outputs of neurons whose lanes end with `sums`.
+
+        `layer` is a convolution, a linear layer or an average pooling. `sums` is of the sums'
+        type, any shape; `channels`, the output channel of each, is of the same shape.
+        """
+        with torch.inference_mode():
+            ends = torch.from_numpy(self.format.as_sums(sums)).to(self.device)
+            places = torch.from_numpy(np.array(channels, np.int64)).to(self.device)
+            outputs = self.finish_sums(layer, ends, places)
+        return outputs.float().cpu().numpy()
+
+    def finish_sums(
+        self,
+        layer: Layer,
+        sums: Tensor,
+        channels: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Do `finish` on tensors, maybe in place.
+
+        Without `channels`, `sums` are all of the layer's: images x its shape.
+        """
+        means = sums / layer.window if layer.kind is Kind.AVERAGE_POOL else sums
+        return rectify(layer, means.to(self.dtype))
+
+
+def prepare(
+    network: Workload,
+    precision: Precision,
+    device: str = "cpu",
+    calibration: "Calibration | None" = None,
+) -> Executable:
+    """Lay the parameters of `network` out for `precision`, one of PRECISIONS.
+
+    "int8" needs a calibration; the others leave it unused.
+    Raises InputError if it is missing or another network's, and for weights beyond float16.
+    """
+    if calibration is not None:
+        calibration.check(network)
     target = torch.device(device)
+    if precision in ("float16", "int8"):
+        from nce_sim.workload.quantised import prepare_float16, prepare_int8
+
+        if precision == "float16":
+            return prepare_float16(network, target)
+        return prepare_int8(network, target, calibration)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
     def convert(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else fast_layout(tensor.to(target, dtype))
@@ -52,7 +153,7 @@ def prepare(network: Workload, precision: Precision, device: str = "cpu") -> Exe
         weight = convert(parameters.weight)
         assert weight is not None
         laid_out[name] = Parameters(weight, convert(parameters.bias))
-    return Executable(network, dtype, target, laid_out)
+    return Executable(network, dtype, target, laid_out, precision)
 
 
 def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Tensor:
@@ -61,7 +162,7 @@ def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Te
         case Kind.CONV2D | Kind.LINEAR:
             assert parameters is not None
             outputs = linear_part(layer, parameters.weight, parameters.bias, inputs)
-            return functional.relu_(outputs) if layer.relu else outputs
+            return rectify(layer, outputs)
         case Kind.MAX_POOL:
             return functional.max_pool2d(inputs, layer.kernel, layer.stride, layer.padding)
         case Kind.AVERAGE_POOL:
@@ -71,6 +172,11 @@ def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Te
             return inputs.flatten(1)
         case Kind.ADD:
             raise InputError(f"layer {layer.name}: additions are scheduled, but not executed yet")
+
+
+def rectify(layer: Layer, outputs: Tensor) -> Tensor:
+    """Apply the layer's non-linearity, in place."""
+    return functional.relu_(outputs) if layer.relu else outputs
 
 
 def linear_part(layer: Layer, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
@@ -99,7 +205,7 @@ def forward(
     readers = {layer.source: position for position, layer in enumerate(todo)}
     for position, layer in enumerate(todo):
         inputs = values[layer.source]
-        output = run_layer(layer, executable.parameters.get(layer.name), inputs)
+        output = executable.run_layer(layer, inputs)
         if readers[layer.source] == position:
             del values[layer.source]
         if hook is not None and layer.has_neurons:
@@ -112,8 +218,7 @@ def all_outputs(executable: Executable, inputs: Tensor) -> dict[str, Tensor]:
     """Return every layer's output by name, and the input under its own."""
     values = {INPUT: inputs}
     for layer in executable.network.layers:
-        parameters = executable.parameters.get(layer.name)
-        values[layer.name] = run_layer(layer, parameters, values[layer.source])
+        values[layer.name] = executable.run_layer(layer, values[layer.source])
     return values
 
 
