@@ -159,6 +159,11 @@ class MemoryConfig(Strict):
     refresh_cycles: int = Field(ge=0, description="that a refresh takes; spread evenly")
     protected_scheme: MemorySchemeName = Field(description="of the protected region; inline")
     codec_cycles: int = Field(ge=0, description="pipelined; reads from the protected region")
+    scrub_interval_cycles: int | None = Field(
+        default=None,
+        ge=1_000_000,
+        description="how often the protected region is read and corrected; None: never",
+    )
 
     def rate(self, efficiency: float) -> Fraction:
         """Return the bytes a cycle that one port gets, at that share of the peak.

@@ -2,20 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Protocol
 
 import numpy as np
 
 from nce_sim.config.machine import MachineConfig
 from nce_sim.errors import InputError
-from nce_sim.faults.effects import Gaussian
+from nce_sim.faults.corruption import (
+    Corruptions,
+    capacity_bits,
+    corrupted,
+    corrupted_maps,
+    corrupted_on_bus,
+    weight_bits,
+)
+from nce_sim.faults.effects import BitFlip, Gaussian
 from nce_sim.faults.hits import Hits, hits_of
 from nce_sim.faults.processes import Address, Fault, Permanent, Space
 from nce_sim.faults.sites import LaneSpace
-from nce_sim.faults.strikes import Strikes
+from nce_sim.faults.strikes import ALWAYS, Strikes
+from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.lookup import Schedule
 from nce_sim.protection.schemes import ARRAY_SCHEMES
-from nce_sim.schedule.domains import DOMAINS
+from nce_sim.schedule.domains import DOMAINS, PROTECTED
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,27 @@ class Attempts:
 
     first: Hits
     again: Hits
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """All that strikes one inference: hits on arrays, and words that are wrong in memories.
+
+    `shared` words are wrong in every inference of the realisation. `detected`: a memory's code
+    cries out over what it cannot correct.
+    """
+
+    hits: Mapping[str, Attempts]
+    own: Corruptions
+    shared: Corruptions
+    detected: bool
+
+    @property
+    def words(self) -> int:
+        """Number of words that are struck and read."""
+        return (
+            sum(len(each.first) for each in self.hits.values()) + len(self.own) + len(self.shared)
+        )
 
 
 class Struck(Protocol):
@@ -50,10 +81,70 @@ class Mission:
             check_fault(fault, self.machine)
         self._drawn: Struck = replay or _Draws(self, seed)
         self._kept: dict[tuple[int, int, int, bool], Hits] = {}
+        self._shared: dict[tuple[int, int], tuple[Corruptions, bool]] = {}
+        self._left: dict[tuple[int, int], tuple[int, _Left]] = {}
 
     def strikes(self, fault: int, realisation: int, inference: int, again: bool = False) -> Strikes:
         """Return the strikes of one fault in one inference."""
         return self._drawn.of(fault, realisation, inference, again)
+
+    def arrivals(self, realisation: int, inference: int) -> Arrivals:
+        """Return all that strikes one inference of one realisation."""
+        own, shared, detected = [Corruptions.none()], [Corruptions.none()], False
+        for number, fault in enumerate(self.faults):
+            if fault.site.on_array:
+                continue
+            found, cries = self._wrong_words(number, realisation, inference)
+            (shared if _stays(fault) else own).append(found)
+            detected |= cries
+        hits = self.hits(realisation, inference)
+        return Arrivals(hits, Corruptions.join(own), Corruptions.join(shared), detected)
+
+    def _wrong_words(
+        self, number: int, realisation: int, inference: int
+    ) -> tuple[Corruptions, bool]:  # fmt: skip
+        """Return the words that one fault makes wrong, and whether a code cries out."""
+        fault, storage = self.faults[number], self.schedule.storage
+        if _stays(fault):
+            key = number, realisation
+            if key not in self._shared:
+                strikes = self.strikes(number, realisation, 0)
+                self._shared = {k: v for k, v in self._shared.items() if k[1] == realisation}
+                self._shared[key] = corrupted(fault.site, strikes, storage)
+            return self._shared[key]
+        strikes = self.strikes(number, realisation, inference)
+        if fault.site.component == "bus":
+            return corrupted_on_bus(strikes, storage), False
+        if fault.site.component == "protection_map":
+            return corrupted_maps(strikes, storage)
+        if fault.site.component == "memory":
+            earlier = self._still_wrong(number, realisation, inference)
+            strikes = Strikes.join([earlier, strikes])
+        return corrupted(fault.site, strikes, storage)
+
+    def _still_wrong(self, number: int, realisation: int, inference: int) -> Strikes:
+        """Return the upsets of weights in external memory that earlier inferences left behind.
+
+        Weights are never written again. Scrubbing the protected region corrects what its code can.
+        """
+        site, storage = self.faults[number].site, self.schedule.storage
+        done, found = self._left.get((number, realisation), (0, _Left.none()))
+        bits = weight_bits(site, storage)
+        parts = [found]
+        for before in range(done, inference):
+            strikes = self.strikes(number, realisation, before)
+            strikes = strikes[strikes.element < bits]
+            cycles = before * self.schedule.latency_cycles + strikes.start
+            parts.append(_Left(cycles, strikes))
+        found = _Left.join(parts)
+        self._left = {key: left for key, left in self._left.items() if key[1] == realisation}
+        self._left[number, realisation] = max(done, inference), found
+        now = inference * self.schedule.latency_cycles
+        interval = self.machine.memory.scrub_interval_cycles
+        scrubbed = now // interval * interval if interval and site.domain == PROTECTED else 0
+        left = found.strikes[np.flatnonzero((found.cycle >= scrubbed) & (found.cycle < now))]
+        same = np.ones(len(left), np.int64)
+        return replace(left, start=0 * same, end=ALWAYS * same)
 
     def hits(self, realisation: int, inference: int) -> Mapping[str, Attempts]:
         """Return whom the strikes of an inference hit, by array."""
@@ -82,8 +173,7 @@ class Mission:
     def _hits(self, number: int, realisation: int, inference: int, again: bool) -> Hits:
         """Return the hits of one fault; those of faults that stay are the same every time."""
         fault = self.faults[number]
-        same = isinstance(fault.process, Permanent) and fault.process.onset_cycle == 0
-        if self.machine.controller.rotation == "inferences" or not same:
+        if self.machine.controller.rotation == "inferences" or not _stays(fault):
             return self._find(number, realisation, inference, again)
         key = (number, realisation, 0, False)
         if key not in self._kept:
@@ -113,10 +203,7 @@ class _Draws:
 
     def __init__(self, mission: Mission, seed: int) -> None:
         self.mission, self.seed = mission, seed
-        self.spaces = [
-            space_of(fault, mission.machine, mission.schedule.latency_cycles)
-            for fault in mission.faults
-        ]
+        self.spaces = [space_of(fault, mission.schedule) for fault in mission.faults]
         streams = [fault.stream for fault in mission.faults]
         self.streams = [
             f"{stream}/{streams[:place].count(stream)}" for place, stream in enumerate(streams)
@@ -130,22 +217,53 @@ class _Draws:
         return chosen.process.strikes(chosen.effect, self.spaces[fault], address, inference)
 
 
-def space_of(fault: Fault, machine: MachineConfig, latency_cycles: int) -> Space:
-    """Return where a fault can strike on a machine, and how long."""
-    site = fault.site
-    scheme = ARRAY_SCHEMES[machine.arrays[site.domain or "protected"].scheme]
+@dataclass(frozen=True)
+class _Left(Table):
+    """Strikes with the cycles of the mission in which they came."""
+
+    cycle: Counts
+    strikes: Strikes
+
+    @staticmethod
+    def none() -> "_Left":
+        return _Left(np.empty(0, np.int64), Strikes.none())
+
+
+def _stays(fault: Fault) -> bool:
+    """Tell whether a fault is there in every inference from the start."""
+    return isinstance(fault.process, Permanent) and fault.process.onset_cycle == 0
+
+
+def space_of(fault: Fault, schedule: Schedule) -> Space:
+    """Return where a fault can strike on the machine of a schedule, and how long."""
+    site, machine = fault.site, schedule.program.machine
+    factor = 1.0
+    if site.on_array:
+        assert site.domain is not None
+        elements = LaneSpace.of(site, machine).elements
+        factor = ARRAY_SCHEMES[machine.arrays[site.domain].scheme].rate_factor
+    elif site.component == "bus":
+        elements = ceil(8 * machine.bus.bytes_per_cycle)
+    elif site.component == "protection_map":
+        elements = sum(work.layer.neurons for work in schedule.program.layers)
+    else:
+        elements = capacity_bits(site, schedule.storage)
     return Space(
-        elements=LaneSpace.of(site, machine).elements,
-        latency_cycles=latency_cycles,
+        elements=elements,
+        latency_cycles=schedule.latency_cycles,
         clock_mhz=machine.clock_mhz,
         word_bits=site.word_bits(machine),
-        rate_factor=scheme.rate_factor,
+        rate_factor=factor,
     )
 
 
 def check_fault(fault: Fault, machine: MachineConfig) -> None:
-    """Raise InputError unless the machine has the site that the fault strikes."""
+    """Raise InputError unless the machine has the site, and the fault can strike it."""
     site = fault.site
+    if site.domain is None and fault.is_shared:
+        raise InputError(f"{site}: faults that last are not modelled here: take a transient one")
+    if site.component == "protection_map" and not isinstance(fault.effect, BitFlip):
+        raise InputError(f"{site}: a bit of the map can only flip, not '{fault.effect.name}'")
     if site.component == "voter" and site.domain is not None:
         scheme = ARRAY_SCHEMES[machine.arrays[site.domain].scheme]
         if not (scheme.votes or scheme.check):

@@ -1,6 +1,6 @@
 """Apply hits to one layer's outputs: step the struck lanes, vote, finish, store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from nce_sim.faults.hits import OUTPUT, Hits
 from nce_sim.faults.lanes import LayerLanes, turns
 from nce_sim.faults.table import Counts
+from nce_sim.faults.views import View
 from nce_sim.faults.voting import Outcome, Struck, vote
 from nce_sim.protection.schemes import ArrayScheme
 from nce_sim.workload.execute import Executable
@@ -59,24 +60,27 @@ class Bounds:
 
 
 def strike_layer(
-    executable: Executable,
-    layer: Layer,
-    inputs: Tensor,
-    outputs: Tensor,
-    hits: Mapping[str, ArrayHits],
+    layer: Layer, views: Sequence[View], outputs: Tensor, hits: Mapping[str, ArrayHits],
     bounds: Bounds | None,
-) -> tuple[Tensor, LayerOutcome]:
+) -> tuple[Tensor, LayerOutcome]:  # fmt: skip
     """Return a layer's outputs (images x its shape) under its hits, by array, and what came of it.
 
-    `inputs` and `outputs` belong to a whole block; neither is changed.
+    `views` are the operands that neurons read: the first those of all that are in no other.
+    `outputs` belong to a whole block and are not changed.
     """
+    executable = views[0].executable
     struck_outputs = outputs.clone(memory_format=torch.preserve_format)
-    failed, repeated = [np.empty(0, np.int64)], {}
+    failed = [np.empty(0, np.int64)]
+    repeated: dict[str, NDArray[np.int64]] = {}
     for array, each in hits.items():
-        outcome = _lanes_outcome(executable, layer, inputs, each)
-        failed.append(outcome.failed)
-        repeated[array] = outcome.repeated
-        _store_sums(executable, layer, struck_outputs, outcome)
+        for view, mine in zip(views, _by_view(views, each), strict=True):
+            if not len(mine.first):
+                continue
+            outcome = _lanes_outcome(view, layer, mine)
+            failed.append(outcome.failed)
+            before = repeated.get(array, outcome.repeated)
+            repeated[array] = np.unique(np.concatenate([before, outcome.repeated]), axis=0)
+            _store_sums(executable, layer, struck_outputs, outcome)
     if bounds is not None:
         struck_outputs = bounds.hold(struck_outputs)
     for each in hits.values():
@@ -86,14 +90,35 @@ def strike_layer(
     return struck_outputs, LayerOutcome(changed, np.unique(np.concatenate(failed)), repeated)
 
 
-def _lanes_outcome(
-    executable: Executable, layer: Layer, inputs: Tensor, hits: ArrayHits
-) -> Outcome:  # fmt: skip
-    """Step the struck lanes; only the images that are struck leave torch."""
+def _by_view(views: Sequence[View], hits: ArrayHits) -> list[ArrayHits]:
+    """Return the hits before the non-linearity on the neurons of each view."""
     first, again = (each.take(each.hits.target != OUTPUT) for each in (hits.first, hits.again))
+    of_first, of_again = (_view_of(views, each) for each in (first, again))
+    return [
+        ArrayHits(hits.scheme, first.take(of_first == number), again.take(of_again == number))
+        for number in range(len(views))
+    ]
+
+
+def _view_of(views: Sequence[View], struck: Struck) -> Counts:
+    """Return the view that each struck neuron belongs to."""
+    found = np.zeros(len(struck), np.int64)
+    for number, view in enumerate(views):
+        if view.mask is not None:
+            mine = view.mask.reshape(-1)[struck.hits.neuron]
+            if view.image is not None:
+                mine &= struck.image == view.image
+            found[mine] = number
+    return found
+
+
+def _lanes_outcome(view: View, layer: Layer, hits: ArrayHits) -> Outcome:
+    """Step the struck lanes of a view; only the images that are struck leave torch."""
+    first, again = hits.first, hits.again
     images = np.unique(np.concatenate([first.image, again.image]))
-    needed = inputs[torch.from_numpy(images).to(inputs.device)]
-    lanes = LayerLanes(executable, layer, needed.float().cpu().numpy())
+    places = images if view.image is None else np.zeros(1, np.int64)
+    needed = view.inputs[torch.from_numpy(places).to(view.inputs.device)]
+    lanes = LayerLanes(view.executable, layer, needed.float().cpu().numpy())
     first, again = (
         Struck(each.hits, np.searchsorted(images, each.image)) for each in (first, again)
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nce_sim.errors import InputError
 from nce_sim.machine.executions import Executions, executions_of
 from nce_sim.machine.probe import COMPUTE, Span, Timeline
+from nce_sim.machine.storage import Storage
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.rotation import Moment, steps, to_logical, to_physical
@@ -54,6 +55,11 @@ class Schedule:
         Raises InputError for a batch of several images and where waves were repeated.
         """
         return {name: executions_of(self.program, self._spans, name) for name in DOMAINS}
+
+    @cached_property
+    def storage(self) -> Storage:
+        """What the memories hold when; raises InputError as `executions` does."""
+        return Storage(self.program, self._spans, self.executions)
 
     @cached_property
     def latency_cycles(self) -> int:

@@ -1,7 +1,7 @@
 """The whole program of one inference: for every layer and array, tiles and where their data lie."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -78,11 +78,15 @@ class LayerWork:
 
 @dataclass(frozen=True)
 class Program:
-    """All layers in order, for one machine, one split and one batch."""
+    """All layers in order, for one machine, one split and one batch.
+
+    `flattened` gives the map that each flattened one is, by name: flattening moves nothing.
+    """
 
     machine: MachineConfig
     layers: tuple[LayerWork, ...]
     batch: int
+    flattened: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def element_bytes(self) -> int:
@@ -121,7 +125,15 @@ def build_program(
         raise InputError(f"a batch has at least 1 image, not {batch}")
     bits = map_bits or {name: mask.size for name, mask in unprotected.items()}
     placer = _Placer(layers, machine, unprotected, bits, batch)
-    return Program(machine, tuple(placer.place()), batch)
+    return Program(machine, tuple(placer.place()), batch, _flattened(layers))
+
+
+def _flattened(layers: tuple[Layer, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for layer in layers:
+        if layer.kind is Kind.FLATTEN:
+            found[layer.name] = found.get(layer.source, layer.source)
+    return found
 
 
 class _Placer:

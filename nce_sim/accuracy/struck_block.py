@@ -1,0 +1,231 @@
+"""One block of images: first without faults, then under what strikes it in each realisation.
+
+Only layers from the first that is struck on are computed again, from the outputs kept.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nce_sim.accuracy.evaluate import NOT_FINITE, top1
+from nce_sim.accuracy.inferences import Inferences
+from nce_sim.errors import InputError
+from nce_sim.faults.corruption import ANSWERS, Corruptions
+from nce_sim.faults.mission import Arrivals
+from nce_sim.faults.strike_layer import (
+    ArrayHits,
+    Bounds,
+    LayerOutcome,
+    split_hits,
+    strike_layer,
+)
+from nce_sim.faults.table import Counts
+from nce_sim.faults.views import View, change_rows, views_of
+from nce_sim.faults.voting import Struck
+from nce_sim.machine.lookup import Schedule
+from nce_sim.protection.schemes import ARRAY_SCHEMES
+from nce_sim.schedule.domains import DOMAINS
+from nce_sim.workload.calibration import Calibration
+from nce_sim.workload.execute import Executable
+from nce_sim.workload.layer import INPUT, Layer
+
+TOP = 5
+
+ByArray = Mapping[str, ArrayHits]
+ByImage = Mapping[int | None, Corruptions]
+"""Wrong words by image of the block; None: of all images."""
+
+
+class StruckBlocks:
+    """Runs blocks of images on the machine of a schedule, one after another."""
+
+    def __init__(
+        self, executable: Executable, schedule: Schedule, calibration: Calibration | None
+    ) -> None:
+        self.executable, self.schedule = executable, schedule
+        self.machine = schedule.program.machine
+        self.layers = executable.network.layers
+        self.place = {work.layer.name: n for n, work in enumerate(schedule.program.layers)}
+        self.bounds = _bounds(executable, schedule, calibration)
+
+    def begin(self, inputs: Tensor, count: int) -> None:
+        """Run a block without faults and keep every layer's outputs; `count` images are real."""
+        self.count = count
+        with torch.inference_mode():
+            self.values = {INPUT: self.executable.images(inputs)}
+            for layer in self.layers:
+                output = self.executable.run_layer(layer, self.values[layer.source])
+                if layer.name in self.bounds:
+                    output = self.bounds[layer.name].hold(output)
+                self.values[layer.name] = output
+            outputs = self._answers_of(self.values)
+            self.classes = top1(outputs)
+            best = outputs.float().nan_to_num(0.0).topk(min(TOP, outputs.shape[1])).indices
+            self.best = best.cpu().numpy()
+
+    def strike(
+        self, arrivals: Sequence[Arrivals], found: Inferences, realisation: int, start: int
+    ) -> Counts:
+        """Run the block under what strikes its images, and note what comes of each.
+
+        Returns the waves that ran again, as in `InjectionResult`.
+        """
+        mine = slice(start, start + self.count)
+        hits, wrong = self._hits_by_layer(arrivals), words_by_layer(arrivals)
+        found.struck[realisation, mine] += [each.words for each in arrivals]
+        found.detected[realisation, mine] |= [each.detected for each in arrivals]
+        for work in sorted({*hits, *wrong}, reverse=True):
+            images: list[int | None] = list(wrong.get(work, ()))
+            for of_array in hits.get(work, {}).values():
+                images += np.unique(of_array.first.image).tolist()
+            for image in images:
+                struck = slice(None) if image is None else image
+                found.layer[realisation, mine][struck] = work
+        if not hits and not wrong:
+            found.predicted[realisation, mine] = self.classes
+            return np.empty((0, 4), np.int64)
+        with torch.inference_mode():
+            values, outcomes = self._forward(hits, wrong)
+            return self._note(values, outcomes, found, realisation, start)
+
+    def _hits_by_layer(self, arrivals: Sequence[Arrivals]) -> dict[int, dict[str, ArrayHits]]:
+        """Gather the hits of all images by layer and array."""
+        found: dict[int, dict[str, ArrayHits]] = {}
+        for array in DOMAINS:
+            scheme = ARRAY_SCHEMES[self.machine.arrays[array].scheme]
+            first: dict[int, list[Struck]] = {}
+            again: dict[int, list[Struck]] = {}
+            for image, each in enumerate(arrivals):
+                attempts = each.hits[array]
+                for into, part in ((first, attempts.first), (again, attempts.again)):
+                    for work, struck in split_hits(part, image).items():
+                        into.setdefault(work, []).append(struck)
+            for work, parts in first.items():
+                second = Struck.join(again.get(work, [Struck.none()]))
+                found.setdefault(work, {})[array] = ArrayHits(scheme, Struck.join(parts), second)
+        return found
+
+    def _forward(
+        self, hits: Mapping[int, ByArray], wrong: Mapping[int, ByImage]
+    ) -> tuple[dict[str, Tensor], list[LayerOutcome]]:
+        """Compute what depends on struck layers; all else is as it was without faults."""
+        values, outcomes = dict(self.values), []
+        changed: set[str] = set()
+        for layer in self.layers:
+            place = self.place.get(layer.name)
+            struck = place is not None and (place in hits or place in wrong)
+            if not struck and layer.source not in changed:
+                continue
+            output = values[layer.name]
+            if layer.source in changed:
+                output = self.executable.run_layer(layer, values[layer.source])
+            of_layer = wrong.get(place, {}) if place is not None else {}
+            views = [View(self.executable, values[layer.source])]
+            views += self._views(layer, values[layer.source], of_layer)
+            for view in views:
+                output = view.outputs_into(layer, output)
+            on_arrays = hits.get(place, {}) if place is not None else {}
+            bounds = self.bounds.get(layer.name)
+            output, outcome = strike_layer(layer, views, output, on_arrays, bounds)
+            outcomes.append(outcome)
+            values[layer.name] = self._read_answers(output, of_layer)
+            changed.add(layer.name)
+        return values, outcomes
+
+    def _views(self, layer: Layer, inputs: Tensor, wrong: ByImage) -> list[View]:
+        operands = {image: rows[rows.kind != ANSWERS] for image, rows in wrong.items()}
+        mine = {image: rows for image, rows in operands.items() if len(rows)}
+        return views_of(self.executable, layer, inputs, mine, self.schedule.storage)
+
+    def _read_answers(self, output: Tensor, wrong: ByImage) -> Tensor:
+        """Return outputs of the last layer as they are read: wrong where they lie."""
+        for image, rows in wrong.items():
+            mine = rows[rows.kind == ANSWERS]
+            if len(mine):
+                part = slice(None) if image is None else slice(image, image + 1)
+                output = output.clone()
+                output[part] = change_rows(self.executable, output[part], mine)
+        return output
+
+    def _answers_of(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the network's outputs of the real images, images x classes."""
+        return values[self.layers[-1].name][: self.count].flatten(1)
+
+    def _note(
+        self, values: Mapping[str, Tensor], outcomes: Sequence[LayerOutcome], found: Inferences,
+        realisation: int, start: int,
+    ) -> Counts:  # fmt: skip
+        """Note classes, bits, DUEs and repeated waves of the block's inferences."""
+        mine = slice(start, start + self.count)
+        outputs = self._answers_of(values)
+        classes = top1(outputs)
+        found.predicted[realisation, mine] = classes
+        found.in_top5[realisation, mine] = (self.best == classes[:, None]).any(axis=1)
+        found.equal[realisation, mine] = _same_bits(outputs, self._answers_of(self.values))
+        waves = [np.empty((0, 4), np.int64)]
+        for outcome in outcomes:
+            found.changed[realisation, mine] += outcome.changed[: self.count]
+            found.detected[realisation, start + outcome.failed] = True
+            for array, repeated in outcome.repeated.items():
+                image = start + repeated[:, 0]
+                np.add.at(found.repeated[realisation], image, 1)
+                same = np.ones_like(image)
+                rows = realisation * same, image, DOMAINS.index(array) * same, repeated[:, 1]
+                waves.append(np.stack(rows, axis=1))
+        if self.machine.controller.checks_outputs:
+            found.detected[realisation, mine] |= classes == NOT_FINITE
+        return np.concatenate(waves)
+
+
+def words_by_layer(arrivals: Sequence[Arrivals]) -> dict[int, dict[int | None, Corruptions]]:
+    """Gather the wrong words by the layer that reads them, and by image (None: all images).
+
+    An image with wrong words of its own reads those of all images too.
+    """
+    tables: list[tuple[int | None, Corruptions]] = [(None, arrivals[0].shared)]
+    tables += [(image, each.own) for image, each in enumerate(arrivals)]
+    found: dict[int, dict[int | None, Corruptions]] = {}
+    for image, rows in tables:
+        for work in np.unique(rows.work).tolist():
+            of_layer = found.setdefault(work, {})
+            mine = rows[rows.work == work]
+            if image is not None and None in of_layer:
+                mine = Corruptions.join([of_layer[None], mine])
+            of_layer[image] = mine
+    return found
+
+
+def _bounds(
+    executable: Executable, schedule: Schedule, calibration: Calibration | None
+) -> dict[str, Bounds]:
+    """Return the ranges of layers with neurons on lanes that clip."""
+    machine = schedule.program.machine
+    clips = {name for name, array in machine.arrays.items() if array.clip}
+    if not clips:
+        return {}
+    if calibration is None:
+        raise InputError(
+            "lanes that clip need the ranges of a calibration: make one with "
+            "calibrate(network, images) on training images, and pass it as calibration=..."
+        )
+    found = {}
+    for work in schedule.program.layers:
+        masks = [share.mask for share in work.shares if share.plan and share.array in clips]
+        if masks:
+            name = work.layer.name
+            step = executable.step(name)
+            found[name] = Bounds(
+                calibration.smallest[name] / step, calibration.largest[name] / step,
+                np.logical_or.reduce(masks), executable.device,
+            )  # fmt: skip
+    return found
+
+
+def _same_bits(left: Tensor, right: Tensor) -> NDArray[np.bool_]:
+    """Tell which rows hold the same bits, NaNs and signs of zero included."""
+    kind = {4: torch.int32, 2: torch.int16, 8: torch.int64}[left.element_size()]
+    same = left.contiguous().view(kind) == right.contiguous().view(kind)
+    return same.all(dim=1).cpu().numpy()
