@@ -154,6 +154,20 @@ def test_a_lane_gives_what_the_layer_gives(network, precision, seed):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_finishing_takes_any_shape_and_leaves_its_arguments(precision):
+    layer = Layer("fc1", Kind.LINEAR, INPUT, (3,), (1,), relu=True, has_neurons=True)
+    network = filled([layer], 1)
+    executable = prepare(network, precision, calibration=nce.calibrate(network, torch.ones(1, 3)))
+    sums = executable.format.as_sums(np.array([[-5, 7], [3, 0]]))
+    before = sums.copy()
+    found = executable.finish(layer, sums, np.zeros((2, 2), np.int64))
+    assert found.dtype == np.float32
+    assert np.array_equal(sums, before)
+    for place, total in np.ndenumerate(sums):
+        assert executable.finish(layer, total, np.int64(0)) == found[place]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_stored_outputs_and_weights_lie_on_the_grid(network, precision):
     executable = prepare(network, precision, calibration=nce.calibrate(network, images(40)))
     form = executable.format

@@ -102,8 +102,8 @@ class Int8Executable(SumsFirst):
     The last layer with neurons is read out as the 32 bits of its sums: its outputs are real
     numbers, float32(sum) x input step x weight step (or / window), so that the argmax meets no
     ties that rounding to 8 bits would make. Its step is 1, and so are those of layers after it.
-    `factors` turn a layer's sums (means, for pooling) into its steps: one for each channel, or one
-    for all.
+    `factors` turn a layer's sums into its steps, one for each channel; for pooling, one number
+    turns means into steps.
     A layer's parameters are in float32 where all its sums are exact in it, else in float64.
     """
 
@@ -136,9 +136,9 @@ class Int8Executable(SumsFirst):
     def finish_sums(self, layer: Layer, sums: Tensor, channels: Tensor | None = None) -> Tensor:
         """Requantise by the channel's float32 factor, rectify, round half to even, saturate."""
         factor = self.factors[layer.name]
-        if factor.numel() > 1:
-            place = (-1, *[1] * (len(layer.out_shape) - 1))
-            factor = factor.view(place) if channels is None else factor[channels]
+        if factor.dim() > 0:
+            by_channel = (-1, *[1] * (len(layer.out_shape) - 1))
+            factor = factor.view(by_channel) if channels is None else factor[channels]
         values = super().finish_sums(layer, sums, channels).mul_(factor)
         return values if layer.name in self.real else saturate(values)
 
@@ -173,7 +173,7 @@ def prepare_int8(
     for layer in network.layers:
         ratio = steps[layer.source] / steps[layer.name]
         if layer.name not in network.parameters:
-            factors[layer.name] = torch.tensor([ratio], dtype=torch.float32, device=device)
+            factors[layer.name] = torch.tensor(ratio, dtype=torch.float32, device=device)
             continue
         whole, weight_steps = quantise(network.parameters[layer.name], steps[layer.source])
         laid_out[layer.name] = lay_out(whole, device)
