@@ -207,6 +207,17 @@ def test_average_pooling_inside_rounds_on_the_same_step():
     assert executable.step(pool.name) == executable.step(pool.source)
 
 
+def test_pooling_after_the_read_out_keeps_real_numbers():
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.AvgPool2d(2))
+    network = nce.Workload.from_module(module.eval(), images(1))
+    executable = prepare(network, "int8", calibration=nce.calibrate(network, images(40)))
+    values = all_outputs(executable, executable.images(images(4)))
+    assert executable.step("conv1") == executable.step("pool1") == 1.0
+    expected = functional.avg_pool2d(values["conv1"], 2)
+    assert torch.allclose(values["pool1"], expected, rtol=1e-6)
+    assert not torch.equal(values["pool1"], values["pool1"].round())
+
+
 @pytest.mark.parametrize(("bias", "dtype"), [(1023, torch.float32), (1024, torch.float64)])
 def test_sums_are_exact_at_the_bound(bias, dtype):
     """1032 x 127 x 128 + 1023 is the largest whole number below 2^24."""

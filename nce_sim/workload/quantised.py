@@ -125,9 +125,11 @@ class Int8Executable(SumsFirst):
 
     def sums(self, layer: Layer, inputs: Tensor) -> Tensor:
         """Return float32 of the layer's int32 sums."""
+        if layer.source in self.real:
+            return super().sums(layer, inputs)  # a pooling of what was read out
         if layer.kind is not Kind.AVERAGE_POOL:
             inputs = inputs.to(self.parameters[layer.name].weight.dtype)
-        elif not sums_are_exact(layer.window * MOST, self.device):
+        elif layer.window * MOST >= EXACT:
             inputs = inputs.double()
         sums = super().sums(layer, inputs)
         # In float64 sums are exact to 2^53; an int32 keeps their low 32 bits.
@@ -151,8 +153,8 @@ def saturate(values: Tensor) -> Tensor:
 def sums_are_exact(bound: float, device: torch.device) -> bool:
     """Tell whether float32 adds whole numbers exactly whose magnitudes sum to `bound`.
 
-    Any order of the additions is exact below 2^24. Kernels that transform their operands first
-    (Winograd's) are not; oneDNN's direct convolution on a CPU does not.
+    Below 2^24 any order of the additions is exact. Kernels that transform their operands first
+    (Winograd's) are not; oneDNN's direct convolution on a CPU is.
     """
     return bound < EXACT and device.type == "cpu" and torch.backends.mkldnn.is_available()
 
