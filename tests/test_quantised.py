@@ -154,6 +154,20 @@ def test_a_lane_gives_what_the_layer_gives(network, precision, seed):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_finishing_takes_any_shape_and_leaves_its_arguments(precision):
+    layer = Layer("fc1", Kind.LINEAR, INPUT, (3,), (1,), relu=True, has_neurons=True)
+    network = filled([layer], 1)
+    executable = prepare(network, precision, calibration=nce.calibrate(network, torch.ones(1, 3)))
+    sums = executable.format.as_sums(np.array([[-5, 7], [3, 0]]))
+    before = sums.copy()
+    found = executable.finish(layer, sums, np.zeros((2, 2), np.int64))
+    assert found.dtype == np.float32
+    assert np.array_equal(sums, before)
+    for place, total in np.ndenumerate(sums):
+        assert executable.finish(layer, total, np.int64(0)) == found[place]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_stored_outputs_and_weights_lie_on_the_grid(network, precision):
     executable = prepare(network, precision, calibration=nce.calibrate(network, images(40)))
     form = executable.format
@@ -191,6 +205,17 @@ def test_average_pooling_inside_rounds_on_the_same_step():
     sums = sum(maps[:, :, y::2, x::2] for y in (0, 1) for x in (0, 1))
     assert np.array_equal(values[pool.name].numpy(), np.rint(sums / 4))
     assert executable.step(pool.name) == executable.step(pool.source)
+
+
+def test_pooling_after_the_read_out_keeps_real_numbers():
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.AvgPool2d(2))
+    network = nce.Workload.from_module(module.eval(), images(1))
+    executable = prepare(network, "int8", calibration=nce.calibrate(network, images(40)))
+    values = all_outputs(executable, executable.images(images(4)))
+    assert executable.step("conv1") == executable.step("pool1") == 1.0
+    expected = functional.avg_pool2d(values["conv1"], 2)
+    assert torch.allclose(values["pool1"], expected, rtol=1e-6)
+    assert not torch.equal(values["pool1"], values["pool1"].round())
 
 
 @pytest.mark.parametrize(("bias", "dtype"), [(1023, torch.float32), (1024, torch.float64)])

@@ -19,7 +19,7 @@ from nce_sim.faults.corruption import (
 )
 from nce_sim.faults.effects import BitFlip, Gaussian
 from nce_sim.faults.hits import Hits, hits_of
-from nce_sim.faults.processes import Address, Fault, Permanent, Space
+from nce_sim.faults.processes import Address, Fault, Permanent, Space, Transient
 from nce_sim.faults.sites import LaneSpace
 from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts, Table
@@ -117,7 +117,7 @@ class Mission:
             return corrupted_on_bus(strikes, storage), False
         if fault.site.component == "protection_map":
             return corrupted_maps(strikes, storage)
-        if fault.site.component == "memory":
+        if fault.site.component == "memory" and isinstance(fault.process, Transient):
             earlier = self._still_wrong(number, realisation, inference)
             strikes = Strikes.join([earlier, strikes])
         return corrupted(fault.site, strikes, storage)

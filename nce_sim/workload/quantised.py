@@ -102,8 +102,8 @@ class Int8Executable(SumsFirst):
     The last layer with neurons is read out as the 32 bits of its sums: its outputs are real
     numbers, float32(sum) x input step x weight step (or / window), so that the argmax meets no
     ties that rounding to 8 bits would make. Its step is 1, and so are those of layers after it.
-    `factors` turn a layer's sums (means, for pooling) into its steps: one for each channel, or one
-    for all.
+    `factors` turn a layer's sums into its steps, one for each channel; for pooling, one number
+    turns means into steps.
     A layer's parameters are in float32 where all its sums are exact in it, else in float64.
     """
 
@@ -129,9 +129,11 @@ class Int8Executable(SumsFirst):
 
     def sums(self, layer: Layer, inputs: Tensor) -> Tensor:
         """Return float32 of the layer's int32 sums."""
+        if layer.source in self.real:
+            return super().sums(layer, inputs)  # a pooling of what was read out
         if layer.kind is not Kind.AVERAGE_POOL:
             inputs = inputs.to(self.parameters[layer.name].weight.dtype)
-        elif not sums_are_exact(layer.window * MOST, self.device):
+        elif layer.window * MOST >= EXACT:
             inputs = inputs.double()
         sums = super().sums(layer, inputs)
         # In float64 sums are exact to 2^53; an int32 keeps their low 32 bits.
@@ -140,9 +142,9 @@ class Int8Executable(SumsFirst):
     def finish_sums(self, layer: Layer, sums: Tensor, channels: Tensor | None = None) -> Tensor:
         """Requantise by the channel's float32 factor, rectify, round half to even, saturate."""
         factor = self.factors[layer.name]
-        if factor.numel() > 1:
-            place = (-1, *[1] * (len(layer.out_shape) - 1))
-            factor = factor.view(place) if channels is None else factor[channels]
+        if factor.dim() > 0:
+            by_channel = (-1, *[1] * (len(layer.out_shape) - 1))
+            factor = factor.view(by_channel) if channels is None else factor[channels]
         values = super().finish_sums(layer, sums, channels).mul_(factor)
         return values if layer.name in self.real else saturate(values)
 
@@ -155,8 +157,8 @@ def saturate(values: Tensor) -> Tensor:
 def sums_are_exact(bound: float, device: torch.device) -> bool:
     """Tell whether float32 adds whole numbers exactly whose magnitudes sum to `bound`.
 
-    Any order of the additions is exact below 2^24. Kernels that transform their operands first
-    (Winograd's) are not; oneDNN's direct convolution on a CPU does not.
+    Below 2^24 any order of the additions is exact. Kernels that transform their operands first
+    (Winograd's) are not; oneDNN's direct convolution on a CPU is.
     """
     return bound < EXACT and device.type == "cpu" and torch.backends.mkldnn.is_available()
 
@@ -177,7 +179,7 @@ def prepare_int8(
     for layer in network.layers:
         ratio = steps[layer.source] / steps[layer.name]
         if layer.name not in network.parameters:
-            factors[layer.name] = torch.tensor([ratio], dtype=torch.float32, device=device)
+            factors[layer.name] = torch.tensor(ratio, dtype=torch.float32, device=device)
             continue
         whole, weight_steps = quantise(network.parameters[layer.name], steps[layer.source])
         laid_out[layer.name] = lay_out(whole, device)
