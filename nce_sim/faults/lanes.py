@@ -154,19 +154,19 @@ class _SumStrikes:
         self.hits, self.lanes = hits, lanes
         on_sums = np.flatnonzero(hits.target == ACCUMULATOR)
         once = hits.first[on_sums] == hits.last[on_sums]
-        self.lasting = on_sums[~once]
+        self.lasting, self.none = on_sums[~once], np.empty(0, np.int64)
         single = on_sums[once][np.argsort(hits.first[on_sums[once]], kind="stable")]
         steps, starts = np.unique(hits.first[single], return_index=True)
         parts = np.split(single, starts[1:]) if len(single) else []
         self.single = dict(zip(steps.tolist(), parts, strict=True))
 
     def apply(self, step: int, words: NDArray[np.uint32], odd: NDArray[np.bool_]) -> None:
-        """Strike the sums after so many steps."""
-        if step in self.single:
-            _strike_words(words, self.hits, self.lanes, self.single[step], odd)
+        """Strike the sums after so many steps, in the order of the hits."""
+        now = self.single.get(step, self.none)
         if len(self.lasting):
             first, last = self.hits.first[self.lasting], self.hits.last[self.lasting]
-            now = self.lasting[(first <= step) & (step <= last)]
+            now = np.union1d(now, self.lasting[(first <= step) & (step <= last)])
+        if len(now):
             _strike_words(words, self.hits, self.lanes, now, odd)
 
 

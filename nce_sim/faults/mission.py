@@ -19,7 +19,7 @@ from nce_sim.faults.corruption import (
 )
 from nce_sim.faults.effects import BitFlip, Gaussian
 from nce_sim.faults.hits import Hits, hits_of
-from nce_sim.faults.processes import Address, Fault, Permanent, Space, Transient
+from nce_sim.faults.processes import Address, Fault, Permanent, Single, Space, Transient
 from nce_sim.faults.sites import LaneSpace
 from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts, Table
@@ -210,8 +210,13 @@ class _Draws:
         ]
 
     def of(self, fault: int, realisation: int, inference: int, again: bool) -> Strikes:
-        """Draw the strikes of one inference; faults that last are still there in the second run."""
+        """Draw the strikes of one inference, or of the waves in it that run again.
+
+        Faults that last are still there then; single ones have struck already.
+        """
         chosen = self.mission.faults[fault]
+        if again and isinstance(chosen.process, Single):
+            return Strikes.none()
         suffix = "/again" if again and not chosen.is_shared else ""
         address = Address(self.seed, self.streams[fault] + suffix, realisation)
         return chosen.process.strikes(chosen.effect, self.spaces[fault], address, inference)

@@ -6,12 +6,12 @@ wrong in the same bit. `dmr_retry` and `temporal_dmr` compare, `parity` and `res
 version; what they detect runs again with its whole wave, and what is detected again is a DUE.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.faults.hits import EVERY_VERSION, INPUT, VOTED, WEIGHT, Hits
+from nce_sim.faults.hits import EVERY_VERSION, INPUT, RESULT, VOTED, WEIGHT, Hits
 from nce_sim.faults.lanes import LayerLanes, Sums, turns
 from nce_sim.faults.table import Counts, Table
 from nce_sim.protection.schemes import ArrayScheme
@@ -56,6 +56,10 @@ def vote(lanes: LayerLanes, scheme: ArrayScheme, first: Struck, again: Struck) -
 
     All hits are on words before the non-linearity.
     """
+    if scheme.work_factor == 1 and scheme.check is None:
+        lost = _among(_pairs(first), _pairs(first[_loses_sum(first.hits)]))
+        if lost.any():
+            return _join(_lose(lanes, first[lost]), vote(lanes, scheme, first[~lost], again))
     once = _Versions(lanes, scheme, first)
     if not (scheme.retries and once.wrong.any()):
         return Outcome(
@@ -78,6 +82,42 @@ def vote(lanes: LayerLanes, scheme: ArrayScheme, first: Struck, again: Struck) -
     )  # fmt: skip
 
 
+def _loses_sum(hits: Hits) -> NDArray[np.bool_]:
+    """Tell which hits leave nothing of the sum that a lane hands on."""
+    return (hits.target == RESULT) & (hits.change.keep == 0)
+
+
+def _lose(lanes: LayerLanes, struck: Struck) -> Outcome:
+    """Return what lanes hand on that lose their sums: nobody needs to step them.
+
+    Their sums without faults stay unknown and count as changed; what is stored will tell.
+    """
+    pairs, pair = np.unique(_pairs(struck), axis=0, return_inverse=True)
+    words = np.zeros(len(pairs), np.uint32)
+    at_end = struck.hits.target == RESULT
+    hits, pair = struck.hits[at_end], pair.ravel()[at_end]
+    for turn in turns(pair):
+        words[pair[turn]] = hits[turn].change.of(words[pair[turn]])
+    return Outcome(
+        pairs[:, 0], pairs[:, 1], lanes.format.sum_of_bits(words), np.ones(len(pairs), bool),
+        np.empty((0, 2), np.int64), np.empty(0, np.int64),
+    )  # fmt: skip
+
+
+def _join(left: Outcome, right: Outcome) -> Outcome:
+    return Outcome(
+        *(
+            np.concatenate([getattr(each, name.name) for each in (left, right)])
+            for name in fields(Outcome)
+        )
+    )
+
+
+def _pairs(struck: Struck) -> Counts:
+    """Return image and neuron of each hit."""
+    return np.stack([struck.image, struck.hits.neuron], axis=1)
+
+
 class _Versions:
     """The versions of all struck neurons: their words, the vote on them, and what a check says.
 
@@ -87,8 +127,7 @@ class _Versions:
 
     def __init__(self, lanes: LayerLanes, scheme: ArrayScheme, struck: Struck) -> None:
         self.lanes, self.scheme = lanes, scheme
-        both = np.stack([struck.image, struck.hits.neuron], axis=1)
-        self.pairs, pair = np.unique(both, axis=0, return_inverse=True)
+        self.pairs, pair = np.unique(_pairs(struck), axis=0, return_inverse=True)
         self.image, self.neuron = self.pairs.T
         pair = pair.ravel()
         self.wave = np.zeros(len(self.pairs), np.int64)

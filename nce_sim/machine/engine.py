@@ -223,6 +223,12 @@ def simulate(
     with without_garbage_collection():
         program = build_program(network.layers, machine.config, split.unprotected, map_bits, batch)
         program = with_mismatches(program, mismatch_rate, seed)
+    return run_program(machine, program)
+
+
+def run_program(machine: Machine, program: Program) -> Run:
+    """Simulate a program on the machine that it was made for."""
+    with without_garbage_collection():
         engine = Engine(program)
         latency_cycles = engine.run()
         counts = count_activity(program, latency_cycles)
