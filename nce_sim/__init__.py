@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
+    from nce_sim.accuracy.inject import InjectionResult, inject
+    from nce_sim.accuracy.latency import latencies
     from nce_sim.config.machine import Machine, load_machine
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
+    from nce_sim.faults.effects import BitFlip, Gaussian, RandomValue, StuckAt, Zero
     from nce_sim.faults.models import Dropout, GaussianNoise
+    from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
+    from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
@@ -34,20 +39,35 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccuracyResult": "nce_sim.accuracy.evaluate",
     "Alignment": "nce_sim.resilience.split",
+    "BitFlip": "nce_sim.faults.effects",
     "Calibration": "nce_sim.workload.calibration",
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
+    "Elements": "nce_sim.faults.processes",
+    "Fault": "nce_sim.faults.processes",
+    "Gaussian": "nce_sim.faults.effects",
     "GaussianNoise": "nce_sim.faults.models",
+    "InjectionResult": "nce_sim.accuracy.inject",
     "InputError": "nce_sim.errors",
+    "Intermittent": "nce_sim.faults.processes",
     "Machine": "nce_sim.config.machine",
     "OperatingPoint": "nce_sim.config.voltage",
+    "Permanent": "nce_sim.faults.processes",
+    "RandomValue": "nce_sim.faults.effects",
     "Ranking": "nce_sim.resilience.ranking",
     "Run": "nce_sim.machine.engine",
+    "Single": "nce_sim.faults.processes",
+    "Site": "nce_sim.faults.sites",
     "Split": "nce_sim.resilience.split",
+    "StuckAt": "nce_sim.faults.effects",
+    "Transient": "nce_sim.faults.processes",
     "VoltageTable": "nce_sim.config.voltage",
     "Workload": "nce_sim.workload.graph",
+    "Zero": "nce_sim.faults.effects",
     "calibrate": "nce_sim.workload.calibration",
     "evaluate": "nce_sim.accuracy.evaluate",
+    "inject": "nce_sim.accuracy.inject",
+    "latencies": "nce_sim.accuracy.latency",
     "load_data": "nce_sim.workload.datasets",
     "load_machine": "nce_sim.config.machine",
     "load_model": "nce_sim.workload.models",
@@ -58,9 +78,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "Calibration", "Dataset", "Dropout", "GaussianNoise",
-    "InputError", "Machine", "OperatingPoint", "Ranking", "Run", "Split", "VoltageTable",
-    "Workload", "calibrate", "evaluate", "load_data", "load_machine", "load_model",
+    "AccuracyResult", "Alignment", "BitFlip", "Calibration", "Dataset", "Dropout", "Elements",
+    "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError", "Intermittent",
+    "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run", "Single", "Site",
+    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "calibrate",
+    "evaluate", "inject", "latencies", "load_data", "load_machine", "load_model",
     "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from nce_sim.accuracy.statistics import (
 from nce_sim.errors import InputError
 from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.models import FaultModel
+from nce_sim.machine.lookup import Schedule
 from nce_sim.resilience.split import Split
 from nce_sim.seeding import generator
 from nce_sim.workload.calibration import Calibration
@@ -37,6 +39,9 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+
+if TYPE_CHECKING:
+    from nce_sim.accuracy.inject import AnyFault
 
 NOT_FINITE = -1
 """Prediction of an inference whose outputs hold NaN or infinity: it is no class, and wrong."""
@@ -81,6 +86,7 @@ class AccuracyResult:
     half_width_reached: bool
     right: NDArray[np.bool_]
     float_reference: Proportion | None = None
+    due: Proportion | None = None
 
     @property
     def accuracy(self) -> float:
@@ -136,12 +142,13 @@ def evaluate(
     images: Tensor,
     labels: Tensor,
     split: Split,
-    faults: FaultModel,
+    faults: "AnyFault | Sequence[AnyFault]",
     *,
+    schedule: Schedule | None = None,
     half_width: float | None = None,
     realisations: int = 1,
     seed: int = 0,
-    precision: str = "float32",
+    precision: str | None = None,
     device: str = "cpu",
     confidence: float = CONFIDENCE,
     progress: Progress | None = None,
@@ -149,19 +156,32 @@ def evaluate(
 ) -> AccuracyResult:
     """Measure the accuracy of `network` with `faults` on the unprotected neurons of `split`.
 
+    `faults` is Dropout or GaussianNoise; or a Fault of the hardware, or several faults at once,
+    which strike where the `schedule` of a simulated run (`run.schedule`) of that split says.
+
     Without `half_width`, every image is classified `realisations` times, each time with new
     faults. With it, images are taken in a random order, pass after pass with new faults, until
     the interval is no wider than that on either side or `realisations` x 10 passes are done;
     the interval is valid although it was looked at on the way.
 
-    `images` is float32 N x the network's input shape, `labels` int64 N. Precision "int8" needs a
+    `images` is float32 N x the network's input shape, `labels` int64 N. If `precision` is not
+    given it is float32, or the machine's number format for faults of the hardware. "int8" needs a
     `calibration`. Unless the precision is float32, the result has float32's accuracy as well.
     Raises InputError for input that does not fit.
     """
-    if not isinstance(faults, FaultModel):
-        raise InputError(f"faults must be Dropout(...) or GaussianNoise(...), not {faults!r}")
     if not isinstance(split, Split):
         raise InputError(f"split must be a Split, as ranking.split(...) makes it, not {split!r}")
+    if not isinstance(faults, FaultModel):
+        from nce_sim.accuracy.inject import accuracy_in_hardware
+
+        if half_width is not None:
+            raise InputError("half_width goes with one Dropout or GaussianNoise: take realisations")
+        return accuracy_in_hardware(
+            network, images, labels, split, faults, schedule, realisations=realisations, seed=seed,
+            precision=precision, calibration=calibration, device=device, confidence=confidence,
+            progress=progress,
+        )  # fmt: skip
+    precision = precision or "float32"
     variant = Variant(split, faults)
     _check(network, images, labels, precision)
     check_device(device)

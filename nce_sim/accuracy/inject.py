@@ -7,21 +7,26 @@ realisation draws its faults anew.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.accuracy.evaluate import NOT_FINITE, Progress, top1
+from nce_sim.accuracy.evaluate import NOT_FINITE, AccuracyResult, Progress, top1
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.statistics import CONFIDENCE, Proportion, clopper_pearson, clustered
 from nce_sim.accuracy.struck_block import StruckBlocks
 from nce_sim.errors import InputError
+from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.mission import Mission
+from nce_sim.faults.models import FaultModel
 from nce_sim.faults.processes import Fault
 from nce_sim.faults.table import Counts
 from nce_sim.machine.lookup import Schedule
+from nce_sim.resilience.split import Split
+from nce_sim.schedule.domains import UNPROTECTED
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import (
     PRECISION_OF_FORMAT,
@@ -33,6 +38,9 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+
+AnyFault = Fault | FaultModel
+"""A fault of the hardware, or one of the paper's."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ def inject(
     images: Tensor,
     labels: Tensor,
     schedule: Schedule,
-    faults: Fault | Sequence[Fault],
+    faults: AnyFault | Sequence[AnyFault],
     *,
     realisations: int = 1,
     seed: int = 0,
@@ -186,12 +194,14 @@ def inject(
     mission: Mission | None = None,
     progress: Progress | None = None,
 ) -> InjectionResult:
-    """Classify `images` on the machine of `schedule` while `faults` strike its hardware.
+    """Classify `images` on the machine of `schedule` while `faults` strike it, all at once.
 
     `images` is float32 N x the network's input shape, `labels` int64 N. `schedule` is that of a run
     of a single image (`run.schedule`). `precision` is the machine's number format if not given;
-    int8 and lanes that clip need a `calibration`. With `mission`, its faults are taken in place of
-    `faults`. The images of a realisation are one mission: faults that last strike all of them.
+    int8 and lanes that clip need a `calibration`. The images of a realisation are one mission:
+    faults that last strike all of them. The paper's faults (Dropout, GaussianNoise) strike what the
+    unprotected array computes, after all others. With `mission`, its hardware faults are taken in
+    place of those in `faults`.
 
     Raises InputError for input that does not fit.
     """
@@ -202,9 +212,14 @@ def inject(
         raise InputError(f"realisations must be at least 1, not {realisations}")
     machine = schedule.program.machine
     chosen = precision or PRECISION_OF_FORMAT[machine.number_format]
-    listed = [faults] if isinstance(faults, Fault) else list(faults)
-    mission = mission or Mission(schedule, listed, seed)
+    listed = list(faults) if isinstance(faults, Sequence) else [faults]
+    in_hardware = [fault for fault in listed if isinstance(fault, Fault)]
+    mission = mission or Mission(schedule, in_hardware, seed)
     executable = prepare(network, chosen, device, calibration)
+    on_outputs = [
+        Injector(executable, computed_on(schedule, UNPROTECTED), fault)
+        for fault in listed if not isinstance(fault, Fault)
+    ]  # fmt: skip
     runner = StruckBlocks(executable, schedule, calibration)
     found = Inferences.empty(realisations, len(images))
     clean = np.empty(len(images), np.int16)
@@ -219,7 +234,10 @@ def inject(
         for realisation in range(realisations):
             places = range(block.start, block.stop)
             arrivals = [mission.arrivals(realisation, inference) for inference in places]
-            waves.append(runner.strike(arrivals, found, realisation, block.start))
+            padded = [*places, *[places[-1]] * (length - len(places))]
+            draws = BlockDraws(executable, seed, realisation, padded)
+            hooks = [injector.hook(draws) for injector in on_outputs]
+            waves.append(runner.strike(arrivals, hooks, found, realisation, block.start))
         if progress is not None:
             progress(block.stop, len(images))
     return InjectionResult(
@@ -227,6 +245,17 @@ def inject(
         tuple(work.layer.name for work in schedule.program.layers), network.neurons, chosen,
         any(fault.is_shared for fault in mission.faults), confidence,
     )  # fmt: skip
+
+
+def computed_on(schedule: Schedule, array: str) -> Split:
+    """Return a split that calls unprotected what one array computes."""
+    masks = {}
+    for work in schedule.program.layers:
+        if work.on_array:
+            parts = [share.mask for share in work.on(array)]
+            masks[work.layer.name] = np.logical_or.reduce(parts)
+    count = sum(int(mask.sum()) for mask in masks.values())
+    return Split(count / sum(mask.size for mask in masks.values()), "neuron", masks)
 
 
 class _Reference:
@@ -249,3 +278,57 @@ class _Reference:
     def classes(self) -> NDArray[np.int16]:
         """The class of each image."""
         return np.concatenate(self._parts)
+
+
+def accuracy_in_hardware(
+    network: Workload,
+    images: Tensor,
+    labels: Tensor,
+    split: Split,
+    faults: AnyFault | Sequence[AnyFault],
+    schedule: Schedule | None,
+    **options: Any,
+) -> AccuracyResult:
+    """Do `inject`, and return its rates as those of one variant.
+
+    Raises InputError for faults of another kind, and without the schedule of a run of that split.
+    """
+    listed = list(faults) if isinstance(faults, Sequence) else [faults]
+    for fault in listed:
+        if not isinstance(fault, AnyFault):
+            raise InputError(
+                f"faults must be Dropout(...), GaussianNoise(...), Fault(...) or several of them, "
+                f"not {fault!r}"
+            )
+    if schedule is None:
+        raise InputError(
+            "faults of the hardware strike where a schedule says: simulate the split, and pass "
+            "schedule=run.schedule"
+        )
+    _check_schedule(schedule, split)
+    result = inject(network, images, labels, schedule, listed, **options)
+    rates = result.rates
+    return AccuracyResult(
+        correct=rates["accuracy"],
+        fault_free=result.fault_free,
+        sdc=rates["sdc"],
+        critical_sdc=rates["critical_sdc"],
+        not_finite=rates["not_finite"],
+        precision=result.precision,
+        half_width_reached=True,
+        right=result.right.ravel(),
+        float_reference=None if result.precision == "float32" else result.float_reference,
+        due=rates["due"],
+    )
+
+
+def _check_schedule(schedule: Schedule, split: Split) -> None:
+    """Raise InputError unless the schedule was made for the split."""
+    for work in schedule.program.layers:
+        if work.on_array:
+            masks = [share.mask for share in work.shares if share.domain == UNPROTECTED]
+            mine = split.unprotected.get(work.layer.name)
+            if mine is None or not np.array_equal(np.logical_or.reduce(masks), mine):
+                raise InputError(
+                    f"the schedule was made for another split (layer {work.layer.name} differs)"
+                )

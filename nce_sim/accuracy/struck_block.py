@@ -19,6 +19,7 @@ from nce_sim.faults.strike_layer import (
     ArrayHits,
     Bounds,
     LayerOutcome,
+    changed_outputs,
     split_hits,
     strike_layer,
 )
@@ -29,7 +30,7 @@ from nce_sim.machine.lookup import Schedule
 from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.workload.calibration import Calibration
-from nce_sim.workload.execute import Executable
+from nce_sim.workload.execute import Executable, OutputHook
 from nce_sim.workload.layer import INPUT, Layer
 
 TOP = 5
@@ -67,11 +68,13 @@ class StruckBlocks:
             self.best = best.cpu().numpy()
 
     def strike(
-        self, arrivals: Sequence[Arrivals], found: Inferences, realisation: int, start: int
-    ) -> Counts:
+        self, arrivals: Sequence[Arrivals], hooks: Sequence[OutputHook], found: Inferences,
+        realisation: int, start: int,
+    ) -> Counts:  # fmt: skip
         """Run the block under what strikes its images, and note what comes of each.
 
-        Returns the waves that ran again, as in `InjectionResult`.
+        `hooks` strike the outputs of all layers, once stored: the paper's faults. Returns the waves
+        that ran again, as in `InjectionResult`.
         """
         mine = slice(start, start + self.count)
         hits, wrong = self._hits_by_layer(arrivals), words_by_layer(arrivals)
@@ -84,11 +87,11 @@ class StruckBlocks:
             for image in images:
                 struck = slice(None) if image is None else image
                 found.layer[realisation, mine][struck] = work
-        if not hits and not wrong:
+        if not hits and not wrong and not hooks:
             found.predicted[realisation, mine] = self.classes
             return np.empty((0, 4), np.int64)
         with torch.inference_mode():
-            values, outcomes = self._forward(hits, wrong)
+            values, outcomes = self._forward(hits, wrong, hooks)
             return self._note(values, outcomes, found, realisation, start)
 
     def _hits_by_layer(self, arrivals: Sequence[Arrivals]) -> dict[int, dict[str, ArrayHits]]:
@@ -109,14 +112,16 @@ class StruckBlocks:
         return found
 
     def _forward(
-        self, hits: Mapping[int, ByArray], wrong: Mapping[int, ByImage]
-    ) -> tuple[dict[str, Tensor], list[LayerOutcome]]:
+        self, hits: Mapping[int, ByArray], wrong: Mapping[int, ByImage],
+        hooks: Sequence[OutputHook],
+    ) -> tuple[dict[str, Tensor], list[LayerOutcome]]:  # fmt: skip
         """Compute what depends on struck layers; all else is as it was without faults."""
         values, outcomes = dict(self.values), []
         changed: set[str] = set()
         for layer in self.layers:
             place = self.place.get(layer.name)
             struck = place is not None and (place in hits or place in wrong)
+            struck |= bool(hooks) and layer.has_neurons
             if not struck and layer.source not in changed:
                 continue
             output = values[layer.name]
@@ -131,6 +136,10 @@ class StruckBlocks:
             bounds = self.bounds.get(layer.name)
             output, outcome = strike_layer(layer, views, output, on_arrays, bounds)
             outcomes.append(outcome)
+            if layer.has_neurons:
+                for hook in hooks:
+                    before, output = output, hook(layer, values[layer.source], output)
+                    outcome.changed[:] += changed_outputs(before, output)
             values[layer.name] = self._read_answers(output, of_layer)
             changed.add(layer.name)
         return values, outcomes

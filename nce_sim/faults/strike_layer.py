@@ -85,9 +85,14 @@ def strike_layer(
         struck_outputs = bounds.hold(struck_outputs)
     for each in hits.values():
         _strike_stored(executable, layer, struck_outputs, each.first)
-    differs = (struck_outputs != outputs) & ~(struck_outputs.isnan() & outputs.isnan())
-    changed = differs.flatten(1).sum(1).cpu().numpy()
+    changed = changed_outputs(outputs, struck_outputs)
     return struck_outputs, LayerOutcome(changed, np.unique(np.concatenate(failed)), repeated)
+
+
+def changed_outputs(before: Tensor, after: Tensor) -> Counts:
+    """Count, for each image, the outputs that are others than before; NaN is like NaN."""
+    differs = (before != after) & ~(before.isnan() & after.isnan())
+    return np.asarray(differs.flatten(1).sum(1).cpu().numpy(), np.int64)
 
 
 def _by_view(views: Sequence[View], hits: ArrayHits) -> list[ArrayHits]:
