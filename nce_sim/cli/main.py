@@ -5,7 +5,7 @@ import sys
 import typer
 
 from nce_sim import __version__
-from nce_sim.cli import describe, run, single, studies
+from nce_sim.cli import describe, inject, run, single, studies
 from nce_sim.errors import InputError
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("rank")(single.rank_neurons)
 app.command("simulate")(single.simulate_split)
+app.command("inject")(inject.inject_faults)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
 app.command("list")(describe.list_bundled)

@@ -1,7 +1,7 @@
 """The report of a hardware study: a page with answer, figures and table, and each as a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,6 +19,8 @@ class StudyReport:
     """What a study's page shows: its answer in words first, then figures, then all points.
 
     `figures` maps names to (figure, caption); `rows` are flat records, `making` names and values.
+    `tables` are further records by the name of their file; one named "points" takes the place of
+    `rows` in points.csv.
     """
 
     title: str
@@ -27,6 +29,7 @@ class StudyReport:
     figures: Mapping[str, tuple[Figure, str]]
     rows: Sequence[Mapping[str, str | float]]
     making: Sequence[tuple[str, str]]
+    tables: Mapping[str, Sequence[Mapping[str, str | float]]] = field(default_factory=dict)
 
 
 def write_study(study: StudyReport, folder: Path) -> None:
@@ -34,7 +37,9 @@ def write_study(study: StudyReport, folder: Path) -> None:
 
     Raises InputError if the folder cannot be written to.
     """
-    contents = {"points.csv": csv_bytes([dict(row) for row in study.rows])}
+    tables = {"points": study.rows, **study.tables}
+    contents = {f"{name}.csv": csv_bytes([dict(row) for row in rows])
+                for name, rows in tables.items() if rows}  # fmt: skip
     svg = {name: svg_bytes(figure) for name, (figure, _) in study.figures.items()}
     for name, (figure, _) in study.figures.items():
         contents[f"figures/{name}.svg"] = svg[name]
@@ -52,6 +57,7 @@ def _page(study: StudyReport, svg: Mapping[str, bytes]) -> bytes:
             for name, (_, caption) in study.figures.items()
         ],
         columns=list(study.rows[0]),
+        tables=[f"{name}.csv" for name in ("points", *study.tables) if name != "points"],
         rows=[[cell_text(value) for value in row.values()] for row in study.rows],
     )
 
