@@ -87,9 +87,9 @@ def inject_faults(
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
     table = Table(box=None)
-    columns = ("case", "accuracy", "SDC-1", "critical", "DUE", "same bits")
+    columns = ("case", "accuracy (%)", "SDC-1 (%)", "DUE (%)")
     for column in columns:
-        table.add_column(column, justify="left" if column == "case" else "right")
+        table.add_column(column, justify="left" if column == "case" else "right", no_wrap=True)
     for row in report.rows:
         table.add_row(*(cell_text(row[column]) for column in columns))
     console.print(table)

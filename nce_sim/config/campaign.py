@@ -151,6 +151,7 @@ class Case(Strict):
     """Faults that strike together; or one process and effect at each of several sites in turn."""
 
     name: str
+    series: str | None = Field(default=None, description="cases of a series share a line")
     faults: tuple[AnyFault, ...] = Field(default=(), strict=False)
     sites: tuple[str, ...] = Field(default=(), strict=False)
     process: Process | None = None

@@ -63,7 +63,8 @@ class LayerLanes:
     def _operands(self, images: Counts, neurons: Counts) -> tuple[Operands, Operands | None]:
         """Return inputs and weights, steps x lanes."""
         channels, positions = np.divmod(neurons, self.layer.positions)
-        inputs = self._inputs[self._offsets[:, None] + self._base(images, channels, positions)]
+        places = self._offsets[:, None] + self._base(images, channels, positions)
+        inputs = self._inputs.take(places)
         return inputs, None if self.weights is None else self.weights[channels].T.copy()
 
 

@@ -39,11 +39,7 @@ def point_name(result: CampaignResult, point: CampaignPoint) -> str:
     name = point.case.name
     if len(result.config.fractions) > 1:
         name += f", {point.fraction:.0%} on PEs"
-    return (
-        name
-        if len(name) <= LONGEST_LABEL
-        else name[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}..."
 
 
 @styled
@@ -94,6 +90,57 @@ def _name_rows(
 ) -> None:
     axes.set_yticks(places, [point_name(result, point) for point in points])
     axes.set_ylim(-0.6, len(points) - 0.4)
+
+
+@styled
+def figure_series(result: CampaignResult) -> Figure | None:
+    """Draw the accuracy over the measured share of wrong neurons, a line for each series of cases.
+
+    None if no case belongs to a series.
+    """
+    names = dict.fromkeys(point.case.series for point in result.points if point.case.series)
+    if not names:
+        return None
+    fractions = result.config.fractions
+    figure = new_figure(0.8 + 2.9 * len(fractions), "Accuracy over the share of wrong neurons")
+    panels = np.atleast_1d(figure.subplots(len(fractions), 1, sharex=True))
+    for axes, fraction in zip(panels, fractions, strict=True):
+        for number, name in enumerate(names):
+            points = sorted(
+                (p for p in result.points if (p.case.series, p.fraction) == (name, fraction)),
+                key=lambda point: point.result.error_rate,
+            )
+            _draw_series(axes, points, SERIES_LOOKS[number % len(SERIES_LOOKS)], str(name))
+        clean = 100 * result.points[0].result.fault_free.value
+        axes.axhline(clean, color="black", linestyle="--", linewidth=1, label="without faults")
+        axes.set_xscale("log")
+        axes.set_ylim(0, 100)
+        axes.set_ylabel("Right answers (%)")
+        axes.set_title(f"{fraction:.0%} of the neurons on PEs")
+        add_grid(axes)
+    panels[-1].set_xlabel("Share of all neurons whose stored value is another")
+    panels[0].legend(fontsize=SMALL)
+    return figure
+
+
+SERIES_LOOKS = (
+    ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#6f6f6f", "v"),
+    ("#e69f00", "P"),
+)  # fmt: skip
+"""Colours and markers of series, in their order."""
+
+
+def _draw_series(
+    axes: Axes, points: Sequence[CampaignPoint], look: tuple[str, str], name: str
+) -> None:
+    rates = [point.result.rates["accuracy"] for point in points]
+    colour, marker = look
+    x = [point.result.error_rate for point in points]
+    axes.plot(x, [100 * rate.value for rate in rates], color=colour, marker=marker, label=name)
+    axes.fill_between(
+        x, [100 * rate.low for rate in rates], [100 * rate.high for rate in rates], color=colour,
+        alpha=0.15, linewidth=0,
+    )  # fmt: skip
 
 
 @styled

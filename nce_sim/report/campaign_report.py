@@ -6,6 +6,7 @@ from nce_sim.report.campaign_figures import (
     figure_accuracy,
     figure_layers,
     figure_outcomes,
+    figure_series,
     point_name,
 )
 from nce_sim.report.study_page import StudyReport
@@ -28,6 +29,13 @@ def campaign_report(result: CampaignResult) -> StudyReport:
             "realisation share the faults, the sample are the realisations.",
         ),
     }
+    series = figure_series(result)
+    if series is not None:
+        figures["series"] = (
+            series,
+            "Accuracy with its 95 % interval over the measured share of neurons, of all neurons of "
+            "all inferences, whose stored value the faults turned into another.",
+        )
     layers = figure_layers(result)
     if layers is not None:
         figures["layers"] = (
@@ -80,22 +88,28 @@ def headline(result: CampaignResult) -> list[str]:
 
 
 def _text(rate: Proportion) -> str:
-    return f"{percent(rate.value)} [{percent(rate.low)}, {percent(rate.high)}]"
+    return f"{_in_brackets(rate)} %"
+
+
+def _in_brackets(rate: Proportion) -> str:
+    """Return a rate in per cent with its interval."""
+    return f"{100 * rate.value:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+
+
+COLUMNS = {
+    "accuracy": "accuracy", "SDC-1": "sdc", "critical": "critical_sdc", "SDC-5": "sdc5",
+    "DUE": "due", "NaN/Inf": "not_finite", "same bits": "masked_bits",
+    "same answer": "masked_top1",
+}  # fmt: skip
+"""Columns of the page's table, and the rates that they show."""
 
 
 def _short_row(result: CampaignResult, point: CampaignPoint) -> dict[str, str | float]:
     rates = point.result.rates
     return {
         "case": point_name(result, point),
-        "accuracy": _text(rates["accuracy"]),
-        "SDC-1": _text(rates["sdc"]),
-        "critical": _text(rates["critical_sdc"]),
-        "SDC-5": _text(rates["sdc5"]),
-        "DUE": _text(rates["due"]),
-        "NaN/Inf": _text(rates["not_finite"]),
-        "same bits": _text(rates["masked_bits"]),
-        "same answer": _text(rates["masked_top1"]),
-        "struck": f"{point.result.inferences.struck.mean():.3g}",
+        **{f"{name} (%)": _in_brackets(rates[rate]) for name, rate in COLUMNS.items()},
+        "struck words": f"{point.result.inferences.struck.mean():.3g}",
         "neuron error rate": f"{point.result.error_rate:.2e}",
     }
 

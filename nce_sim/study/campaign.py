@@ -47,6 +47,7 @@ class Case:
     name: str
     faults: tuple[AnyFault, ...]
     assumptions: tuple[str, ...] = ()
+    series: str | None = None
 
     @property
     def in_hardware(self) -> tuple[Fault, ...]:
@@ -117,7 +118,7 @@ def cases_of(
         if case.supply is not None:
             at_voltage, assumptions = supply_faults(case.supply, machine)
             faults += at_voltage
-        found.append(Case(case.name, tuple(faults), assumptions))
+        found.append(Case(case.name, tuple(faults), assumptions, case.series))
     names = [case.name for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
