@@ -21,6 +21,9 @@ from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts
 from nce_sim.seeding import generator
 
+MOST_STRIKES = 1_000_000
+"""Expected faults of one process in one inference."""
+
 MOST_WINDOWS = 10_000_000
 """Times that one element may switch on in a mission."""
 
@@ -80,6 +83,11 @@ class Transient:
         """Draw the faults of one inference."""
         top = self.per_cycle(space) * (1.0 if self.trace is None else self.trace.largest)
         exposure = float(space.elements) * space.latency_cycles
+        if top * exposure > MOST_STRIKES:
+            raise InputError(
+                f"Transient: {self.rate:g} per {self.per} makes {top * exposure:.2g} faults in an "
+                f"inference; more than {MOST_STRIKES:,} are not drawn one by one: take a lower rate"
+            )
         rates = _appearances(address.generator("rates", inference), top, exposure)
         elements, cycles = _places(address.generator("places", inference), len(rates), space)
         change = effect.draw(address.generator("words", inference), len(rates), space.word_bits)
