@@ -487,7 +487,9 @@ def arrays(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-SCHEMES = ("none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr")
+SCHEMES = (
+    "none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr", "parity", "hardened",
+)  # fmt: skip
 
 
 @st.composite

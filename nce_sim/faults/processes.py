@@ -9,7 +9,7 @@ lower rate are among those of a higher one.
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import ceil, sqrt
+from math import ceil, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -378,17 +378,17 @@ def _places(random: np.random.Generator, count: int, space: Space) -> tuple[Coun
     return elements, cycles
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _nested_choice(address: Address, elements: int, count: int) -> Counts:
     """Return `count` distinct elements, the same array every time; those of fewer come first."""
     random = address.generator("elements")
     if elements <= 1 << 24:
         chosen = random.permutation(elements)[:count].copy()
-    else:  # at most about half of very many: an order of first appearance nests too
-        drawn = np.empty(0, np.int64)
-        first = drawn
+    else:  # little more than half of very many: an order of first appearance nests too
+        drawn = first = np.empty(0, np.int64)
+        batch = _enough(-elements * log1p(-count / elements))
         while len(first) < count:
-            drawn = np.concatenate([drawn, random.integers(0, elements, max(count, 4096))])
+            drawn = np.concatenate([drawn, random.integers(0, elements, batch)])
             first = np.unique(drawn, return_index=True)[1]
         chosen = drawn[np.sort(first)[:count]]
     chosen.flags.writeable = False
