@@ -214,7 +214,7 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
         ((*SIMULATE, "--batch", "0"), "batch"),
         ((*SIMULATE, "--mismatch-rate", "1.1"), "from 0 to 1"),
         ((*SIMULATE, "--mismatch-rate", "nan"), "from 0 to 1"),
-        ((*SIMULATE, "--mismatch-rate", "0.1"), "dmr_retry and temporal_dmr"),
+        ((*SIMULATE, "--mismatch-rate", "0.1"), "dmr_retry, temporal_dmr, parity, residue"),
         ((*SIMULATE, "--trace", "trace.txt"), "json"),
         ((*SIMULATE, "--trace", "trace.json", "--fraction", "2"), "from 0 to 1"),
         (("simulate", "allcnn-fashion", "--method", "lpr"), "lrp"),
