@@ -484,10 +484,13 @@ def arrays(draw: st.DrawFn) -> dict[str, Any]:
         "weight_words": draw(st.integers(1, 9)),
         "pipeline_cycles": draw(st.integers(0, 4)),
         "scheme": draw(st.sampled_from(SCHEMES)),
+        "clip": draw(st.booleans()),
     }
 
 
-SCHEMES = ("none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr")
+SCHEMES = (
+    "none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr", "parity", "hardened",
+)  # fmt: skip
 
 
 @st.composite

@@ -9,7 +9,9 @@ from small_networks import all_convolutional, images, labels, with_pooling
 import nce_sim as nce
 from nce_sim.accuracy.evaluate import NOT_FINITE, Variant, judge, predict_variants, top1
 from nce_sim.accuracy.statistics import (
+    Proportion,
     clopper_pearson,
+    clustered,
     look_confidence,
     look_points,
     paired_difference,
@@ -253,6 +255,74 @@ def test_errors_of_all_looks_sum_to_the_total():
     total = sum(1 - look_confidence(look, 0.95) for look in range(1, 10_000))
     assert total == pytest.approx(0.05, abs=1e-5)
     assert look_points(2000) == [512, 1024, 2000]
+
+
+@pytest.mark.parametrize("realisations", [5, 10, 30])
+@pytest.mark.parametrize(
+    ("shape", "least"),
+    [(shape, 0.95) for shape in ((9, 1), (18, 2), (2, 2), (1, 1), (0.5, 0.5), (50, 5), (900, 100))]
+    + [((0.5, 5), 0.9), ((5, 0.5), 0.9), ((0.5, 50), 0.9)],
+)
+def test_intervals_over_realisations_cover(shape, least, realisations):
+    """1,000 campaigns; means of realisations are beta, images binomial. One-sided p > 0.001.
+
+    The last shapes are so skewed that some campaigns miss all that matters: 90 % is promised.
+    """
+    random = np.random.default_rng(realisations)
+    campaigns, size = 1000, 100
+    means = random.beta(*shape, (campaigns, realisations))
+    truth = shape[0] / sum(shape)
+    found = [clustered(each, size) for each in random.binomial(size, means)]
+    covered = sum(each.low <= truth <= each.high for each in found)
+    assert binom.cdf(covered, campaigns, least) > 0.001
+    assert all(0 <= each.low <= each.value <= each.high <= 1 for each in found)
+
+
+def test_few_realisations_say_little_however_many_images_share_them():
+    """With shares that vary, the interval is that of the realisations, not of their images."""
+    random = np.random.default_rng(0)
+    shares = random.beta(8, 2, 30)
+    few, many, all_of_them = (
+        clustered(np.round(shares[:count] * 10_000).astype(np.int64), 10_000)
+        for count in (5, 10, 30)
+    )
+    assert few.half_width > many.half_width > all_of_them.half_width > 0.02
+    assert clopper_pearson(all_of_them.successes, all_of_them.trials).half_width < 0.002
+    assert all_of_them.value == pytest.approx(shares.mean(), abs=1e-4)
+
+
+def test_an_interval_over_realisations_narrows_with_confidence_and_mirrors():
+    successes = np.array([90, 85, 97, 60, 99])
+    wide, narrow = (clustered(successes, 100, confidence) for confidence in (0.99, 0.8))
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert (wide.confidence, wide.successes, wide.trials) == (0.99, 431, 500)
+    failures = clustered(100 - successes, 100, 0.99)
+    assert (1 - failures.high, 1 - failures.low) == pytest.approx((wide.low, wide.high))
+
+
+@pytest.mark.parametrize(("count", "unseen"), [(2, 0.8419), (10, 0.3085), (100, 0.0362)])
+def test_equal_realisations_leave_room_for_those_that_were_not_seen(count, unseen):
+    """The two-sided bound for none of `count`: 1 - 0.025^(1 / count)."""
+    nothing, half, everything = (clustered(np.full(count, each), 50) for each in (0, 25, 50))
+    assert (nothing.low, nothing.high) == (0, pytest.approx(unseen, abs=1e-4))
+    assert (everything.low, everything.high) == (pytest.approx(1 - unseen, abs=1e-4), 1)
+    assert half.value == 0.5
+    assert (half.low, half.high) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2), abs=1e-4)
+
+
+@pytest.mark.parametrize("successes", [0, 7, 50])
+def test_one_realisation_has_no_interval(successes):
+    assert clustered(np.array([successes]), 50) == Proportion(successes, 50, 0.0, 1.0, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("successes", "size"), [([], 10), ([3], 0), ([11, 2], 10), ([-1, 2], 10), ([4, 11], 10)]
+)
+def test_impossible_numbers_of_successes_are_refused(successes, size):
+    with pytest.raises(ValueError, match="successes"):
+        clustered(np.array(successes, np.int64), size)
+    with pytest.raises(ValueError, match="successes"):
+        Proportion(11, 10, 0.0, 1.0, 0.95)
 
 
 def test_paired_difference_is_centred_and_covers():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nce_sim.config.bundle import bundled
+from nce_sim.faults.rates import describe_trace, list_traces
 
 SILENT = ("timings.json",)
 
@@ -125,6 +126,9 @@ def test_list_names_what_is_bundled(tmp_path):
     assert {row["name"] for row in content["models"]} == {"allcnn-fashion", "vgg16"}
     assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
     assert {row["name"] for row in content["voltages"]} == {"28nm-fpga-bram", "28nm-near-threshold"}
+    traces = {row["name"]: row["description"] for row in content["traces"]}
+    assert traces == {name: describe_trace(name) for name in list_traces()}
+    assert "burst" in traces["radiation-burst"]
     assert nce_sim("list", cwd=tmp_path).returncode == 0
 
 
@@ -210,7 +214,7 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
         ((*SIMULATE, "--batch", "0"), "batch"),
         ((*SIMULATE, "--mismatch-rate", "1.1"), "from 0 to 1"),
         ((*SIMULATE, "--mismatch-rate", "nan"), "from 0 to 1"),
-        ((*SIMULATE, "--mismatch-rate", "0.1"), "dmr_retry and temporal_dmr"),
+        ((*SIMULATE, "--mismatch-rate", "0.1"), "dmr_retry, temporal_dmr, parity, residue"),
         ((*SIMULATE, "--trace", "trace.txt"), "json"),
         ((*SIMULATE, "--trace", "trace.json", "--fraction", "2"), "from 0 to 1"),
         (("simulate", "allcnn-fashion", "--method", "lpr"), "lrp"),

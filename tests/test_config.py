@@ -315,6 +315,54 @@ def test_a_technology_without_the_machines_number_format_is_refused(tmp_path):
         load_machine(path)
 
 
+@pytest.mark.parametrize("scheme", ["parity", "hardened"])
+def test_a_technology_without_figures_of_a_scheme_is_refused_where_it_is_used(tmp_path, scheme):
+    table = yaml.safe_load((bundled("hw_configs") / "technology" / "28nm.yaml").read_text())
+    del table["lane_overheads"][scheme]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(table))
+    text = edited("technology: 28nm", "technology: table.yaml")[0]
+    path = tmp_path / "machine.yaml"
+    path.write_text(text)
+    assert load_machine(path).config.protected.array.scheme != scheme
+    path.write_text(text.replace("scheme: temporal_tmr", f"scheme: {scheme}"))
+    with pytest.raises(InputError, match=rf"protected\.array\.scheme {scheme} .*lane_overheads"):
+        load_machine(path)
+
+
+def test_residue_is_refused_with_floats_at_the_line_of_the_scheme(tmp_path):
+    text, line = edited("scheme: temporal_tmr", "scheme: residue")
+    message = refusal(tmp_path, text)
+    assert f"line {line}: protected.array.scheme: is residue" in message
+    assert "number_format is fp16: take int8, or another scheme" in message
+    path = tmp_path / "int8.yaml"
+    path.write_text(text.replace("number_format: fp16", "number_format: int8"))
+    assert load_machine(path).config.protected.array.scheme == "residue"
+
+
+@pytest.mark.parametrize("rotation", ["none", "layers", "inferences", "repeats"])
+def test_rotation_checks_and_clipping_are_read_and_left_out(tmp_path, rotation):
+    plain = load_machine(SMALL).config
+    assert plain.controller.rotation == "none"
+    assert not plain.controller.checks_outputs
+    assert not plain.protected.array.clip
+    more = f"controller:\n  rotation: {rotation}\n  checks_outputs: true\n"
+    text = edited("controller:\n", more)[0].replace(
+        "scheme: temporal_tmr", "scheme: temporal_tmr\n    clip: true"
+    )
+    (tmp_path / "machine.yaml").write_text(text)
+    found = load_machine(tmp_path / "machine.yaml").config
+    assert found.controller.rotation == rotation
+    assert found.controller.checks_outputs
+    assert (found.protected.array.clip, found.unprotected.array.clip) == (True, False)
+
+
+def test_an_unknown_rotation_is_refused_with_the_known_ones(tmp_path):
+    text, line = edited("controller:\n", "controller:\n  rotation: always\n")
+    message = refusal(tmp_path, text)
+    assert f"line {line + 1}: controller.rotation: " in message
+    assert "'layers', 'inferences'" in message
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high"), [(1, 2, 3), (4, 2, 3), (2, 3, 1), (-1, -2, 0), (float("nan"), 0, 1)]
 )

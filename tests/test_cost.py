@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from nce_sim.config.machine import load_machine
 from nce_sim.config.technology import Figure
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.cost.area import area
+from nce_sim.cost.area import area, lane_area_um2
 from nce_sim.cost.energy import energy
 from nce_sim.cost.sram import KIB, sram_cost
 from nce_sim.machine.engine import simulate
@@ -237,6 +237,128 @@ def test_tmr_and_temporal_tmr_spend_about_three_times_the_lanes_energy():
     assert found["ideal"] == found["none"]
     assert found["tmr"] == pytest.approx(3 * found["none"] + votes)
     assert found["temporal_tmr"] == pytest.approx(found["tmr"])
+
+
+CHECKED = [("parity", "fp16", 3), ("residue", "int8", 2.5), ("hardened", "fp32", 4)]
+"""Schemes with a number format, and the registers of its lanes in units of 32 bits."""
+
+
+@pytest.mark.parametrize(("scheme", "number_format", "registers"), CHECKED)
+def test_checks_and_hardened_cells_add_their_share_to_a_lanes_area(
+    scheme, number_format, registers
+):
+    figures, added = technology(), technology().lane_overheads[scheme].area
+    hardware = machine(number_format=number_format, protected__array__scheme=scheme)
+    found = area(hardware).by_component_mm2
+    mac, register = figures.mac[number_format].area_um2, figures.register_32bit_area_um2
+    for end, scale in (
+        ("value", 1 + added.value),
+        ("low", 1 + added.low),
+        ("high", 1 + added.high),
+    ):
+        lane = scale * (mac.at(end) + registers * register.at(end))
+        assert lane_area_um2(hardware, hardware.config.protected, end) == pytest.approx(lane)
+    plain = mac.value + registers * register.value
+    wiring = figures.wiring_factor.value
+    assert found["unprotected lanes"] == pytest.approx(16 * plain * 1e-6 * wiring)
+    expected = found["unprotected lanes"] * (1 + added.value)
+    assert found["protected lanes"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("scheme", "number_format", "registers"), CHECKED)
+def test_checks_and_hardened_cells_add_their_share_to_a_macs_energy(
+    scheme, number_format, registers
+):
+    figures = technology()
+    hardware = machine(number_format=number_format, protected__array__scheme=scheme)
+    found = cost(hardware, counted("protected", lane_macs=10))
+    access = figures.register_32bit_access_pj.value
+    plain = 10 * (figures.mac[number_format].energy_pj.value + registers * access)
+    expected = plain * (1 + figures.lane_overheads[scheme].energy.value)
+    assert found["protected lanes"] == pytest.approx(expected)
+    other = cost(hardware, counted("unprotected", lane_macs=10))
+    assert other["unprotected lanes"] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("scheme", ["none", "tmr", "parity"])
+def test_clipping_takes_two_comparators_a_lane_whatever_protects_it(scheme):
+    comparators = 16 * 2 * technology().comparator_area_um2.value * 1e-6
+    expected = lanes_mm2(scheme) + comparators * technology().wiring_factor.value
+    assert lanes_mm2(scheme, protected__array__clip=True) == pytest.approx(expected)
+
+
+def test_an_output_that_is_clipped_costs_two_comparisons():
+    found = cost(machine(), counted("unprotected", clips=10))
+    assert found["unprotected lanes"] == pytest.approx(20 * technology().comparator_pj.value)
+    assert sum(found.values()) == found["unprotected lanes"]
+
+
+@pytest.mark.parametrize("array", ["protected", "unprotected"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_output_of_an_array_that_clips_is_clipped_once(array, batch):
+    layers = (conv(inputs=(2, 6, 6), channels=4), max_pool("pool1", "conv1", (4, 6, 6)))
+    split = split_of({"conv1": mask_of(layers[0])})
+    plain, clipping = (
+        simulate(
+            Chain(layers), changed(machine(), **{f"{array}__array__clip": clip}), split, batch=batch
+        )
+        for clip in (False, True)
+    )
+    outputs = {"unprotected": int(mask_of(layers[0]).sum())}
+    outputs["protected"] = layers[0].neurons - outputs["unprotected"]
+    found = {name: done.clips for name, done in clipping.counts.domains.items()}
+    assert found == {name: batch * outputs[name] * (name == array) for name in found}
+    assert all(done.clips == 0 for done in plain.counts.domains.values())
+    assert clipping.latency_cycles == plain.latency_cycles
+    lanes = f"{array} lanes"
+    added = batch * outputs[array] * 2 * technology().comparator_pj.value
+    before = plain.energy.by_component_pj[lanes]
+    assert clipping.energy.by_component_pj[lanes] == pytest.approx(before + added)
+
+
+@pytest.mark.parametrize("scheme", ["parity", "residue", "hardened"])
+def test_checks_and_hardened_cells_take_no_time_and_no_votes(scheme):
+    layers = (conv(inputs=(2, 6, 6), channels=4),)
+    split = split_of({"conv1": mask_of(layers[0])})
+    plain, checked = (
+        simulate(Chain(layers), machine(number_format="int8", protected__array__scheme=each), split)
+        for each in ("none", scheme)
+    )
+    assert checked.latency_cycles == plain.latency_cycles
+    assert checked.counts == plain.counts
+    assert checked.counts.domains["protected"].votes == 0
+
+
+@pytest.mark.parametrize(
+    ("scheme", "retries"), [("parity", True), ("residue", True), ("hardened", False)]
+)
+def test_a_check_runs_a_wave_again_and_pays_for_it(scheme, retries):
+    layers = (conv(inputs=(2, 6, 6), channels=4),)
+    split = split_of({"conv1": mask_of(layers[0])})
+    hardware = machine(number_format="int8", protected__array__scheme=scheme)
+    quiet, struck = (
+        simulate(Chain(layers), hardware, split, mismatch_rate=rate) for rate in (0.0, 1.0)
+    )
+    repeated = struck.counts.domains["protected"].repeated_waves
+    assert (repeated > 0) == retries
+    assert (struck.latency_cycles > quiet.latency_cycles) == retries
+    again = (run.energy.by_component_pj["protected lanes"] for run in (quiet, struck))
+    before, after = again
+    assert after == pytest.approx(before * (2 if retries else 1))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "check", "retries", "factor"),
+    [
+        ("parity", "parity", True, 1),
+        ("residue", "residue", True, 1),
+        ("hardened", None, False, 0.1),
+    ],
+)
+def test_checks_need_no_copies(scheme, check, retries, factor):
+    found = ARRAY_SCHEMES[scheme]
+    assert (found.work_factor, found.votes, found.corrects, found.compares) == (1, 0, 0, 0)
+    assert (found.check, found.retries, found.rate_factor) == (check, retries, factor)
 
 
 def mask_of(layer):

@@ -67,6 +67,15 @@ def test_steps_run_from_none_to_all_within_each_run_of_a_wave(run, seed):
             assert done[-1] + macs >= last
 
 
+def test_an_array_without_neurons_is_idle_all_the_time():
+    layers = (conv(inputs=(1, 4, 4), channels=2),)
+    executions = simulate(Chain(layers), machine(), dense(layers)).schedule.executions
+    cycles = np.arange(3)
+    assert len(executions["unprotected"]) == 0
+    assert (executions["unprotected"].at(cycles) == IDLE).all()
+    assert (executions["unprotected"].held(cycles, cycles, cycles).neuron == IDLE).all()
+
+
 def test_a_batch_and_repeated_waves_have_no_executions():
     layers = (conv(inputs=(1, 4, 4), channels=2),)
     for options in ({"batch": 2}, {"mismatch_rate": 1.0}):

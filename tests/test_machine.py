@@ -48,7 +48,8 @@ from nce_sim.schedule.waves import place_neurons
 from nce_sim.workload.layer import INPUT
 
 SIZES = {"int8": 1, "fp16": 2}
-WORK = {"none": 1, "ideal": 1, "tmr": 3, "dmr_retry": 2, "temporal_dmr": 2, "temporal_tmr": 3}
+WORK = {"none": 1, "ideal": 1, "tmr": 3, "dmr_retry": 2, "temporal_dmr": 2, "temporal_tmr": 3,
+        "parity": 1, "hardened": 1}  # fmt: skip
 
 
 def tiles_of(run):
@@ -235,8 +236,9 @@ def test_counts_agree_with_the_masks_and_the_layers(run):
             assert done.lane_macs == macs * WORK[config.scheme]
             assert done.votes == (neurons if WORK[config.scheme] > 1 else 0)
         else:
-            assert config.scheme in ("dmr_retry", "temporal_dmr")
-            assert macs * 2 < done.lane_macs <= macs * 4
+            assert config.scheme in ("dmr_retry", "temporal_dmr", "parity")
+            work = WORK[config.scheme]
+            assert macs * work < done.lane_macs <= macs * 2 * work
         assert 0 <= done.padded_macs <= macs
         assert 0 <= run.utilisation(array) <= 1
         if run.machine.config.fabric is None:

@@ -183,8 +183,10 @@ def compare_channel(run, resource, path, traffic):
 
 def compare_lanes(run, recount, clock):
     """Compare where and when some neurons of each layer are computed."""
+    rotates = recount.machine.controller.rotation == "layers"
+    order = [work.layer.name for work in run.program.layers]
     for work in recount.works:
-        found = {}
+        found, moved = {}, order.index(work.layer.name) if rotates else 0
         for array in DOMAINS:
             for number, tile in enumerate(work.tiles[array]):
                 for neuron, lane, start, end in tile.lanes[:: 1 + len(tile.lanes) // 3]:
@@ -194,9 +196,21 @@ def compare_lanes(run, recount, clock):
         for (image, (channel, position)), (array, lane, start, end) in found.items():
             number = channel * work.layer.positions + position
             slot = run.schedule.slot_of(work.layer.name, number, image)
+            lane = rotated(lane, run.program.layers[order.index(work.layer.name)].arrays[array],
+                           moved)  # fmt: skip
             assert (slot.array, (slot.row, slot.column)) == (array, lane)
             assert (slot.start_cycle, slot.end_cycle) == (start, end)
             assert run.schedule.neuron_at(array, *lane, end - 1) == slot
+
+
+def rotated(lane, array, times):
+    """Move a lane on: a row each time, and a column after each round of the rows."""
+    row, column = lane
+    for time in range(1, times + 1):
+        row = row + 1 if row + 1 < array.rows else 0
+        if time % array.rows == 0:
+            column = column + 1 if column + 1 < array.columns else 0
+    return row, column
 
 
 @given(cases())

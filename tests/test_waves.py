@@ -25,6 +25,7 @@ from nce_sim.workload.layer import Kind, Layer
 
 REPEATS = {
     "none": 1, "ideal": 1, "tmr": 1, "dmr_retry": 1, "temporal_dmr": 2, "temporal_tmr": 3,
+    "parity": 1, "residue": 1, "hardened": 1,
 }  # fmt: skip
 DATAFLOWS = ("broadcast", "systolic_os")
 

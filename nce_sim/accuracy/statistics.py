@@ -48,12 +48,19 @@ class Proportion:
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Proportion:
     """Return the exact binomial interval (Clopper and Pearson, Biometrika 1934)."""
+    low, high = _exact(successes, trials, confidence)
+    return Proportion(successes, trials, low, high, confidence)
+
+
+def _exact(successes: float, trials: float, confidence: float) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval, also for numbers that are not whole."""
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0
+    low, high = 0.0, 1.0
+    if successes > 0:
+        low = float(beta.ppf(tail, successes, trials - successes + 1))
     if successes < trials:
         high = float(beta.ppf(1 - tail, successes + 1, trials - successes))
-    return Proportion(successes, trials, low, high, confidence)
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -112,21 +119,30 @@ def clustered(
     """Return the mean share over realisations, each with `successes` of `size` dependent trials.
 
     The sample are the realisations: images that share one realisation of the faults say little more
-    about other realisations than one image does. The interval is Student's t of the shares. Where
-    all shares are equal, t has no width; the interval then is what is left if a share of the
-    realisations as large as Clopper and Pearson's bound for none in as many behaved otherwise.
-    A single realisation has no interval but [0, 1].
+    about other realisations than one image does. The interval is that of Korn and Graubard (Survey
+    Methodology 1998): Clopper and Pearson's for as many independent trials as would make the mean
+    as uncertain as the realisations make it, fewer where these are few. Student's t of the shares
+    would miss too often, since shares near 0 or 1 are skewed. Where a few realisations hold most of
+    the successes or failures, so that a sample easily misses all of them, it misses more often too.
+
+    Where all shares are equal, they say nothing of their spread; the interval then is what is left
+    if a share of the realisations as large as Clopper and Pearson's bound for none in as many
+    behaved otherwise. A single realisation has no interval but [0, 1].
     """
     count, total = len(successes), int(successes.sum())
-    if count == 1:
-        return Proportion(total, size, 0.0, 1.0, confidence)
-    shares = successes / size
+    if count < 1 or size < 1 or successes.min() < 0 or successes.max() > size:
+        raise ValueError(f"{successes} successes of {count} realisations with {size} trials each")
     mean = total / (size * count)
-    if (successes == successes[0]).all():
-        unseen = clopper_pearson(0, count, confidence).high
+    if count == 1:
+        low, high = 0.0, 1.0
+    elif (successes == successes[0]).all():
+        unseen = _exact(0, count, confidence)[1]
         low, high = mean * (1 - unseen), mean + (1 - mean) * unseen
     else:
-        error = float(shares.std(ddof=1)) / sqrt(count)
-        reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
-        low, high = max(0.0, mean - reach), min(1.0, mean + reach)
+        variance = float((successes / size).var(ddof=1)) / count
+        level = (1 + confidence) / 2
+        scarce = float(norm.ppf(level) / student.ppf(level, count - 1)) ** 2
+        trials = mean * (1 - mean) / variance * scarce
+        low, high = _exact(mean * trials, trials, confidence)
+        low, high = min(low, mean), max(high, mean)
     return Proportion(total, size * count, low, high, confidence)

@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nce_sim.config.bundle import bundled
 from nce_sim.config.machine import list_machines, load_machine
 
 Rows = list[dict[str, str]]
@@ -68,4 +67,6 @@ def _voltages() -> Rows:
 
 
 def _traces() -> Rows:
-    return [{"name": path.stem, "description": ""} for path in bundled("traces").glob("*.csv")]
+    from nce_sim.faults.rates import describe_trace, list_traces
+
+    return [{"name": name, "description": describe_trace(name)} for name in list_traces()]

@@ -177,7 +177,7 @@ def _check_mismatch_rate(rate: float, machine: "MachineConfig") -> None:
         raise InputError(f"--mismatch-rate must be a number from 0 to 1, not {rate}")
     schemes = [array.scheme for array in machine.arrays.values()]
     if rate and not any(ARRAY_SCHEMES[scheme].retries for scheme in schemes):
-        known = " and ".join(name for name, scheme in ARRAY_SCHEMES.items() if scheme.retries)
+        known = ", ".join(name for name, scheme in ARRAY_SCHEMES.items() if scheme.retries)
         raise InputError(
             f"--mismatch-rate means nothing on machine '{machine.name}', whose lanes are protected "
             f"by {' and '.join(schemes)}: waves run again with {known}"

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import FieldError, Strict, load_yaml
-from nce_sim.config.technology import NumberFormat, Technology, load_technology
+from nce_sim.config.technology import LANE_SCHEMES, NumberFormat, Technology, load_technology
 from nce_sim.errors import InputError
 
 ArraySchemeName = Literal[
@@ -324,7 +324,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
     """Load a bundled machine by name, or any machine by the path of its YAML file.
 
     Raises InputError for an unknown name, for a file that does not fit the schema, and for a
-    number format without figures.
+    number format or a scheme without figures.
     """
     folder = bundled("hw_configs")
     path = Path(name_or_path)
@@ -339,6 +339,12 @@ def load_machine(name_or_path: str | Path) -> Machine:
             f"{path}: number_format {config.number_format} has no figures in technology "
             f"'{technology.name}', which knows {', '.join(technology.mac)}"
         )
+    for name, array in config.arrays.items():
+        if array.scheme in LANE_SCHEMES and array.scheme not in technology.lane_overheads:
+            raise InputError(
+                f"{path}: {name}.array.scheme {array.scheme} has no figures in lane_overheads of "
+                f"technology '{technology.name}': add them, or take another scheme"
+            )
     slowest = max(row.cycle_ns for row in technology.sram.rows)
     if config.clock_mhz * slowest > NS_PER_US:
         raise InputError(

@@ -5,7 +5,7 @@ is an assumption.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -78,6 +78,12 @@ class CodecFigures(Strict):
     area_um2: Figure
 
 
+LaneScheme = Literal["parity", "residue", "hardened"]
+"""Schemes that add a share to a lane, and neither copies nor repeats."""
+
+LANE_SCHEMES: tuple[str, ...] = get_args(LaneScheme)
+
+
 class LaneOverhead(Strict):
     """What a scheme adds to a lane, as shares of its multiplier, adder and registers."""
 
@@ -98,7 +104,7 @@ class Technology(Strict):
     register_32bit_area_um2: Figure
     voter_32bit_pj: Figure
     voter_32bit_area_um2: Figure
-    lane_overheads: dict[Literal["parity", "residue", "hardened"], LaneOverhead]
+    lane_overheads: dict[LaneScheme, LaneOverhead]
     comparator_pj: Figure
     comparator_area_um2: Figure
     sram: SramFigures

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.errors import InputError
-from nce_sim.faults.models import check_number
+from nce_sim.faults.models import check_means, check_number, check_whole
 from nce_sim.faults.table import Table
 
 Words = NDArray[np.uint32]
 ALL = np.uint32(0xFFFFFFFF)
+MOST_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ class BitFlip:
     name: str = field(default="flip", init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.count, int) or not 1 <= self.count <= 32:
-            raise InputError(f"BitFlip: count is a number of bits from 1 to 32, not {self.count}")
-        if self.bit is not None and not self.adjacent:
+        check_whole(self.count, "BitFlip: count", 1, MOST_BITS)
+        if self.bit is None:
+            return
+        check_whole(self.bit, "BitFlip: bit", 0, MOST_BITS - 1)
+        if not self.adjacent:
             raise InputError("BitFlip: bit names the lowest of adjacent bits: leave adjacent true")
 
     def draw(self, random: np.random.Generator, count: int, width: int) -> Change:
@@ -93,9 +96,16 @@ class BitFlip:
         Raises InputError if the word has fewer bits.
         """
         lowest_last = width - self.count
-        if lowest_last < 0 or (self.bit is not None and not 0 <= self.bit <= lowest_last):
-            at = "" if self.bit is None else f" from bit {self.bit} on"
-            raise InputError(f"BitFlip: {self.count} bits{at} do not lie in a word of {width} bits")
+        if lowest_last < 0:
+            raise InputError(
+                f"BitFlip: count must be at most {width} in a word of {width} bits, not "
+                f"{self.count}"
+            )
+        if self.bit is not None and self.bit > lowest_last:
+            raise InputError(
+                f"BitFlip: bit must be at most {lowest_last} for {self.count} bits in a word of "
+                f"{width} bits, not {self.bit}"
+            )
         if not self.adjacent:
             chosen = random.random((count, width)).argsort(axis=1)[:, : self.count]
             flips = np.bitwise_or.reduce(np.uint64(1) << chosen.astype(np.uint64), axis=1)
@@ -117,15 +127,20 @@ class StuckAt:
 
     def __post_init__(self) -> None:
         if self.value not in (None, 0, 1):
-            raise InputError(f"StuckAt: value is 0 or 1, not {self.value}")
+            raise InputError(f"StuckAt: value must be 0, 1 or None, not {self.value}")
+        if self.bit is not None:
+            check_whole(self.bit, "StuckAt: bit", 0, MOST_BITS - 1)
 
     def draw(self, random: np.random.Generator, count: int, width: int) -> Change:
         """Return the change of `count` words of `width` bits.
 
         Raises InputError if the word has no such bit.
         """
-        if self.bit is not None and not 0 <= self.bit < width:
-            raise InputError(f"StuckAt: a word of {width} bits has no bit {self.bit}")
+        if self.bit is not None and self.bit >= width:
+            raise InputError(
+                f"StuckAt: bit must be at most {width - 1} in a word of {width} bits, not "
+                f"{self.bit}"
+            )
         uniforms = random.random((count, 2))  # both of one element together, so that they nest
         places = (uniforms[:, 0] * width).astype(np.uint64)
         values = (uniforms[:, 1] * 2).astype(np.int64)
@@ -151,6 +166,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         check_number(self.sigma, "Gaussian: sigma")
+        check_means(self.mean_activation, "Gaussian: mean_activation")
 
     def draw(self, random: np.random.Generator, count: int, _width: int) -> Change:
         """Return the change of `count` outputs, in units of the layer's mean."""

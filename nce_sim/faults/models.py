@@ -7,7 +7,7 @@ pooling, independently for each image.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 
 from nce_sim.errors import InputError
 
@@ -18,6 +18,22 @@ def check_number(value: float, field: str, upper: float | None = None) -> None:
     valid = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     if not valid or value < 0 or (upper is not None and value > upper):
         raise InputError(f"{field} must be {allowed}, not {value}")
+
+
+def check_whole(value: int, field: str, least: int = 0, most: int | None = None) -> None:
+    """Raise InputError unless `value` is a whole number from `least` to `most`, if there is one."""
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+    valid = isinstance(value, Integral) and not isinstance(value, bool)
+    if not valid or value < least or (most is not None and value > most):
+        raise InputError(f"{field} must be a whole number {allowed}, not {value}")
+
+
+def check_means(means: Mapping[str, float], field: str) -> None:
+    """Raise InputError unless `means` maps names of layers to numbers of at least 0."""
+    if not isinstance(means, Mapping):
+        raise InputError(f"{field} must map each layer's name to a number, not {means!r}")
+    for layer, mean in means.items():
+        check_number(mean, f"{field} of {layer}")
 
 
 @dataclass(frozen=True)
@@ -56,13 +72,7 @@ class GaussianNoise:
 
     def __post_init__(self) -> None:
         check_number(self.sigma, "GaussianNoise: sigma")
-        if not isinstance(self.mean_activation, Mapping):
-            raise InputError(
-                f"GaussianNoise: mean_activation must map each layer's name to a number, not "
-                f"{self.mean_activation!r}"
-            )
-        for layer, mean in self.mean_activation.items():
-            check_number(mean, f"GaussianNoise: mean_activation of {layer}")
+        check_means(self.mean_activation, "GaussianNoise: mean_activation")
 
     @property
     def name(self) -> str:

@@ -2,30 +2,35 @@
 
 Times are cycles; inference m of a mission runs from m x latency to (m + 1) x latency. Draws are
 addressed by (seed, fault, realisation, inference) or, for faults that last, by (seed, fault,
-realisation, element). Points of a Poisson process come with the rate at which each of them first
-appears, so that the faults of a lower rate are among those of a higher one.
+realisation, element, block of the mission), so that no inference needs those before it. Points of a
+Poisson process come with the rate at which each of them first appears, so that the faults of a
+lower rate are among those of a higher one.
 """
 
-from dataclasses import dataclass, field
-from math import sqrt
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import ceil, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.errors import InputError
 from nce_sim.faults.effects import LASTING, MOMENTARY, Effect
-from nce_sim.faults.models import check_number
+from nce_sim.faults.models import check_number, check_whole
 from nce_sim.faults.rates import RateTrace
 from nce_sim.faults.sites import Site
 from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts
 from nce_sim.seeding import generator
 
-MOST_STRIKES = 1_000_000
-"""Expected faults of one process in one inference."""
+MOST_FAULTS = 2_000_000
+"""Faults of one inference, faulty elements, or switches of one element, that are still drawn."""
 
-MOST_WINDOWS = 10_000_000
-"""Times that one element may switch on in a mission."""
+LEAST_BLOCK_CYCLES = 1 << 16
+"""Shorter pieces of a mission are not worth a generator of their own."""
+
+MEMORY_OF_A_STATE = 10
+"""Mean lengths of on and off together after which a chain forgot its state, but for 4e-18."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,15 @@ class Space:
 
 @dataclass(frozen=True)
 class Address:
-    """What a fault's random numbers are addressed by, but for the inference or element."""
+    """What a fault's random numbers are addressed by, but for the inference, element and time."""
 
     seed: int
     stream: str
     realisation: int
 
-    def generator(self, purpose: str, place: int = 0) -> np.random.Generator:
-        """Return the generator of one purpose and one inference or element."""
-        return generator(self.seed, f"{self.stream}/{purpose}", self.realisation, place)
+    def generator(self, purpose: str, *places: int) -> np.random.Generator:
+        """Return the generator of one purpose and inference, or element and time."""
+        return generator(self.seed, f"{self.stream}/{purpose}", self.realisation, *places)
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,6 @@ class Transient:
         """Draw the faults of one inference."""
         top = self.per_cycle(space) * (1.0 if self.trace is None else self.trace.largest)
         exposure = float(space.elements) * space.latency_cycles
-        if top * exposure > MOST_STRIKES:
-            raise InputError(
-                f"Transient: {self.rate:g} per {self.per} makes {top * exposure:.2g} faults in an "
-                f"inference; more than {MOST_STRIKES:,} are not drawn one by one: take a lower rate"
-            )
         rates = _appearances(address.generator("rates", inference), top, exposure)
         elements, cycles = _places(address.generator("places", inference), len(rates), space)
         change = effect.draw(address.generator("words", inference), len(rates), space.word_bits)
@@ -109,8 +109,7 @@ class Single:
     name: str = field(default="single", init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.count, int) or self.count < 1:
-            raise InputError(f"Single: count is a number of faults, at least 1, not {self.count}")
+        check_whole(self.count, "Single: count", 1, MOST_FAULTS)
 
     def strikes(self, effect: Effect, space: Space, address: Address, inference: int) -> Strikes:
         """Draw the faults of one inference."""
@@ -139,8 +138,12 @@ class Elements:
             )
         if self.share is not None:
             check_number(self.share, "share of faulty elements", 1)
-        if self.count is not None and self.count < 0:
-            raise InputError(f"count of faulty elements must be at least 0, not {self.count}")
+        if self.count is not None:
+            check_whole(self.count, "count of faulty elements")
+        for place in self.places or ():
+            check_whole(place, "places of faulty elements: each")
+        if self.places is not None and len(set(self.places)) < len(self.places):
+            raise InputError(f"places of faulty elements must differ, not {list(self.places)}")
 
     def of(self, space: Space, address: Address) -> Counts:
         """Return the faulty elements.
@@ -148,10 +151,10 @@ class Elements:
         Raises InputError for a place or a number that the site does not have.
         """
         if self.places is not None:
-            if not all(0 <= place < space.elements for place in self.places):
+            if not all(place < space.elements for place in self.places):
                 raise InputError(
-                    f"places of faulty elements run from 0 to {space.elements - 1}, not "
-                    f"{list(self.places)}"
+                    f"places of faulty elements run from 0 to {space.elements - 1}, not to "
+                    f"{max(self.places)}"
                 )
             return np.array(self.places, np.int64)
         count = self.count
@@ -159,8 +162,16 @@ class Elements:
             assert self.share is not None
             count = int(self.share * space.elements + 0.5)
         if count > space.elements:
-            raise InputError(f"the site has {space.elements} elements, not {count}")
-        return _nested_choice(address.generator("elements"), space.elements, count)
+            raise InputError(
+                f"count of faulty elements must be at most {space.elements}, all of the site, not "
+                f"{count}"
+            )
+        if count > MOST_FAULTS:
+            raise InputError(
+                f"{count} of {space.elements} elements are faulty: at most {MOST_FAULTS} can be: "
+                f"make their share or count smaller"
+            )
+        return _nested_choice(address, space.elements, count)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ class Permanent:
     name: str = field(default="permanent", init=False)
 
     def __post_init__(self) -> None:
-        check_number(self.onset_cycle, "Permanent: onset_cycle")
+        check_whole(self.onset_cycle, "Permanent: onset_cycle")
 
     def strikes(self, effect: Effect, space: Space, address: Address, inference: int) -> Strikes:
         """Return the faults of one inference."""
@@ -209,44 +220,87 @@ class Intermittent:
         return self.on_cycles / (self.on_cycles + self.off_cycles)
 
     def strikes(self, effect: Effect, space: Space, address: Address, inference: int) -> Strikes:
-        """Return the times of one inference at which faulty elements are on."""
+        """Return the times of one inference at which faulty elements are on.
+
+        Raises InputError if they switch too often to be drawn.
+        """
+        drawn_cycles = max(space.latency_cycles, self._block)
+        expected = 2 * drawn_cycles / (self.on_cycles + self.off_cycles)
+        if expected > MOST_FAULTS:
+            raise InputError(
+                f"Intermittent: an element switches {expected:.2g} times in {drawn_cycles} cycles: "
+                f"at most {MOST_FAULTS:.0e} are drawn: make on_cycles or off_cycles longer"
+            )
         faulty = self.elements.of(space, address)
         change = effect.draw(address.generator("words"), len(faulty), space.word_bits)
         whole = Strikes(faulty, np.zeros_like(faulty), np.zeros_like(faulty), change)
         begin = inference * space.latency_cycles
-        parts = []
-        for place, element in enumerate(faulty.tolist()):
-            start, end = self._windows(address, element, begin, begin + space.latency_cycles)
-            part = whole.take(np.full(len(start), place))
-            parts.append(Strikes(part.element, start - begin, end - begin, part.change))
-        return Strikes.join([Strikes.none(), *parts])
+        windows = [
+            self._windows(address, element, begin, begin + space.latency_cycles)
+            for element in faulty.tolist()
+        ]
+        counts = [len(starts) for starts, _ in windows]
+        found = whole.take(np.repeat(np.arange(len(faulty)), counts))
+        none = np.empty(0, np.int64)
+        starts, ends = (
+            np.concatenate([none, *(window[which] for window in windows)]) for which in (0, 1)
+        )
+        return replace(found, start=starts - begin, end=ends - begin)
+
+    @property
+    def _block(self) -> int:
+        """Cycles of a block: pieces of the mission that are drawn apart from one another.
+
+        The state at the start of a block tells nothing about that at its end.
+        """
+        cycle = self.on_cycles + self.off_cycles
+        return ceil(max(MEMORY_OF_A_STATE * cycle, LEAST_BLOCK_CYCLES))
 
     def _windows(
         self, address: Address, element: int, begin: int, end: int
     ) -> tuple[Counts, Counts]:
         """Return when an element is on between two cycles of the mission, cut to them."""
-        random = address.generator("switching", element)
-        on = random.random() < self.share_on
-        switches = np.array([0.0])
-        expected = 2 * end / (self.on_cycles + self.off_cycles)
-        if expected > MOST_WINDOWS:
-            raise InputError(
-                f"Intermittent: elements switch {expected:.2g} times in this mission: make "
-                f"on_cycles and off_cycles longer, or classify fewer images"
-            )
+        block = self._block
+        numbers = range(begin // block, (end - 1) // block + 1)
+        opened, closed = numbers[0] * block, (numbers[-1] + 1) * block
+        switches = np.concatenate(
+            [number * block + self._switches(address, element, number) for number in numbers]
+        )
+        if self._is_on(address, element, numbers[0]):
+            switches = np.concatenate([[opened], switches])
+        if len(switches) % 2:
+            switches = np.concatenate([switches, [closed]])
+        cycles = np.clip(np.ceil(switches).astype(np.int64), begin, end)
+        starts, ends = cycles[::2], cycles[1::2]
+        lasts = starts < ends
+        return starts[lasts], ends[lasts]
+
+    def _is_on(self, address: Address, element: int, block: int) -> bool:
+        """Tell whether an element is on where a block begins."""
+        return bool(address.generator("state", element, block).random() < self.share_on)
+
+    def _switches(self, address: Address, element: int, block: int) -> NDArray[np.float64]:
+        """Return when an element switches within a block, in cycles since the block began.
+
+        The same chain arises if the state is drawn anew, whatever it was, at the points of a
+        Poisson process of rate 1 / on + 1 / off. The last such draw before the end of the block is
+        the state there, which is known; before it the chain runs freely from the block's start.
+        """
+        on, last = (self._is_on(address, element, each) for each in (block, block + 1))
+        random = address.generator("switching", element, block)
+        forgets = self.on_cycles * self.off_cycles / (self.on_cycles + self.off_cycles)
+        until = max(0.0, self._block - forgets * random.standard_exponential())
         means = (self.on_cycles, self.off_cycles) if on else (self.off_cycles, self.on_cycles)
-        batch = 64
-        while switches[-1] <= end:
-            lengths = random.standard_exponential((batch, 2)) * np.array(means)
-            switches = np.concatenate([switches, switches[-1] + np.cumsum(lengths.ravel())])
-        first = 0 if on else 1
-        starts, ends = switches[first:-1:2], switches[first + 1 :: 2]
-        starts = starts[: len(ends)]
-        overlap = (ends > begin) & (starts < end)
-        low = np.maximum(np.ceil(starts[overlap]).astype(np.int64), begin)
-        high = np.minimum(np.ceil(ends[overlap]).astype(np.int64), end)
-        whole = low < high
-        return low[whole], high[whole]
+        pairs = _enough(self._block / (self.on_cycles + self.off_cycles))
+        found = np.empty(0)
+        reached = 0.0
+        while reached <= until:
+            lengths = random.standard_exponential((pairs, 2)) * np.array(means)
+            found = np.concatenate([found, reached + np.cumsum(lengths)])
+            reached = float(found[-1])
+        found = found[found < until]
+        is_last = (len(found) % 2 == 0) == (on == last)
+        return found if is_last else np.concatenate([found, [until]])
 
 
 Process = Transient | Single | Permanent | Intermittent
@@ -297,14 +351,23 @@ def _appearances(
     if top <= 0 or exposure <= 0:
         return np.empty(0)
     expected = top * exposure
+    if expected > MOST_FAULTS:
+        raise InputError(
+            f"Transient: {expected:.2g} faults are expected in an inference: at most "
+            f"{MOST_FAULTS:.0e} are drawn: make the rate smaller"
+        )
     found = np.empty(0)
     reached = 0.0
     while reached <= top:
-        batch = int(expected + 6 * sqrt(expected)) + 16
-        gaps = random.standard_exponential(batch) / exposure
+        gaps = random.standard_exponential(_enough(expected)) / exposure
         found = np.concatenate([found, reached + np.cumsum(gaps)])
         reached = float(found[-1])
     return found[found < top]
+
+
+def _enough(expected: float) -> int:
+    """Return a number that a Poisson variable hardly ever exceeds."""
+    return int(expected + 6 * sqrt(expected)) + 16
 
 
 def _places(random: np.random.Generator, count: int, space: Space) -> tuple[Counts, Counts]:
@@ -315,11 +378,18 @@ def _places(random: np.random.Generator, count: int, space: Space) -> tuple[Coun
     return elements, cycles
 
 
-def _nested_choice(random: np.random.Generator, elements: int, count: int) -> Counts:
-    """Return `count` distinct elements; those of a smaller count come first."""
-    if elements <= 1 << 22:
-        return random.permutation(elements)[:count]
-    chosen: dict[int, None] = {}  # few of very many: an order of first appearance nests too
-    while len(chosen) < count:
-        chosen.update(dict.fromkeys(random.integers(0, elements, 4096).tolist()))
-    return np.fromiter(list(chosen)[:count], np.int64, count)
+@lru_cache(maxsize=8)
+def _nested_choice(address: Address, elements: int, count: int) -> Counts:
+    """Return `count` distinct elements, the same array every time; those of fewer come first."""
+    random = address.generator("elements")
+    if elements <= 1 << 24:
+        chosen = random.permutation(elements)[:count].copy()
+    else:  # little more than half of very many: an order of first appearance nests too
+        drawn = first = np.empty(0, np.int64)
+        batch = _enough(-elements * log1p(-count / elements))
+        while len(first) < count:
+            drawn = np.concatenate([drawn, random.integers(0, elements, batch)])
+            first = np.unique(drawn, return_index=True)[1]
+        chosen = drawn[np.sort(first)[:count]]
+    chosen.flags.writeable = False
+    return chosen

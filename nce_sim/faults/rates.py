@@ -1,8 +1,7 @@
 """A rate over time, from a table in `traces/`."""
 
-import csv
 from dataclasses import dataclass
-from math import isfinite
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.errors import InputError
+from nce_sim.faults.models import check_number
 
 COLUMNS = ("time_s", "rate_factor")
 
@@ -24,6 +24,19 @@ class RateTrace:
     name: str
     time_s: tuple[float, ...]
     rate_factor: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        times = self.time_s
+        if len(times) != len(self.rate_factor):
+            raise InputError(
+                f"RateTrace: time_s and rate_factor must have equally many entries, not "
+                f"{len(times)} and {len(self.rate_factor)}"
+            )
+        for name in COLUMNS:
+            for value in getattr(self, name):
+                check_number(value, f"RateTrace: {name}")
+        if not times or times[0] != 0 or any(b <= a for a, b in pairwise(times)):
+            raise InputError(f"RateTrace: time_s must rise from 0, not {list(times)}")
 
     @property
     def largest(self) -> float:
@@ -46,39 +59,58 @@ def load_trace(name_or_path: str | Path) -> RateTrace:
     if path.suffix != ".csv":
         path = bundled("traces") / f"{name_or_path}.csv"
         if not path.is_file():
-            known = [each.stem for each in bundled("traces").glob("*.csv")]
-            raise unknown_name("trace", str(name_or_path), known)
+            raise unknown_name("trace", str(name_or_path), list_traces())
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as reason:
         raise InputError(f"cannot read {path}: {reason}") from reason
-    numbered = [
-        (number, line) for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    ]  # fmt: skip
-    rows = list(csv.reader(line for _, line in numbered))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        found = "nothing" if not rows else ",".join(rows[0])
-        raise InputError(f"{path}: the first line must be {','.join(COLUMNS)}, not {found}")
-    steps = [_step(path, number, row) for (number, _), row in zip(numbered[1:], rows[1:],
-             strict=True)]  # fmt: skip
-    if not steps or steps[0][0] != 0:
-        raise InputError(f"{path}: the first time_s must be 0")
-    for (number, _), before, after in zip(numbered[2:], steps, steps[1:], strict=False):
-        if after[0] <= before[0]:
-            raise InputError(f"{path}, line {number}: time_s {after[0]:g} does not rise")
+    rows = [
+        (f"{path}, line {number}", tuple(cell.strip() for cell in line.split(",")))
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    where, header = rows[0] if rows else (f"{path}, line {len(lines) + 1}", ("nothing",))
+    if header != COLUMNS:
+        raise InputError(
+            f"{where}: the first line but for comments must be {','.join(COLUMNS)}, not "
+            f"{','.join(header)}"
+        )
+    steps: list[tuple[float, float]] = []
+    for where, row in rows[1:]:
+        step = _step(where, row)
+        if not steps and step[0] != 0:
+            raise InputError(f"{where}: the first time_s must be 0, not {row[0]}")
+        if steps and step[0] <= steps[-1][0]:
+            raise InputError(f"{where}: time_s must rise from {steps[-1][0]:g}, not be {row[0]}")
+        steps.append(step)
+    if not steps:
+        raise InputError(f"{where}: at least one line of numbers must follow")
     times, factors = zip(*steps, strict=True)
     return RateTrace(path.stem, times, factors)
 
 
-def _step(path: Path, number: int, row: list[str]) -> tuple[float, float]:
-    where = f"{path}, line {number}"
+def list_traces() -> list[str]:
+    """Return the names of the bundled traces."""
+    return sorted(path.stem for path in bundled("traces").glob("*.csv"))
+
+
+def describe_trace(name: str) -> str:
+    """Return the first line of a bundled trace, a comment that says what it stands for."""
+    with (bundled("traces") / f"{name}.csv").open(encoding="utf-8-sig") as lines:
+        first = lines.readline()
+    return first.lstrip("#").strip() if first.startswith("#") else ""
+
+
+def _step(where: str, row: tuple[str, ...]) -> tuple[float, float]:
     if len(row) != len(COLUMNS):
-        raise InputError(f"{where}: {len(row)} columns in place of {len(COLUMNS)}")
-    try:
-        time_s, factor = (float(cell) for cell in row)
-    except ValueError as reason:
-        raise InputError(f"{where}: not a number: {reason}") from reason
-    if not (isfinite(time_s) and isfinite(factor)) or factor < 0:
-        raise InputError(f"{where}: rate_factor is a number of at least 0, not {row[1]}")
-    return time_s, factor
+        raise InputError(
+            f"{where}: there must be {len(COLUMNS)} columns, {','.join(COLUMNS)}, not {len(row)}"
+        )
+    numbers = []
+    for name, cell in zip(COLUMNS, row, strict=True):
+        try:
+            numbers.append(float(cell))
+        except ValueError as reason:
+            raise InputError(f"{where}: {name} must be a number, not '{cell}'") from reason
+        check_number(numbers[-1], f"{where}: {name}")
+    return numbers[0], numbers[1]

@@ -86,6 +86,8 @@ class Executions:
 
     def at(self, cycles: Counts) -> Counts:
         """Return the execution under way in each cycle, or IDLE."""
+        if not len(self):
+            return np.full(len(cycles), IDLE)
         found = np.searchsorted(self.start, cycles, side="right") - 1
         running = (found >= 0) & (cycles < self.held_until[np.maximum(found, 0)])
         return np.where(running, found, IDLE)

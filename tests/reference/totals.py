@@ -77,6 +77,7 @@ def totals_of_array(recount, array):
         "padded_macs": counts["padded_macs"],
         "lane_macs": counts["lane_macs"],
         "votes": counts["votes"],
+        "clips": counts["neurons"] if recount.machine.arrays[array].clip else 0,
         "input_read_bytes": counts["input_read_bytes"],
         "weight_read_bytes": counts["weight_read_bytes"],
         "input_written_bytes": data["inputs"] + data["crossings"],
