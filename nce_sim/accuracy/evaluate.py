@@ -39,6 +39,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.layout import restore_shape, rows_by_position
 
 BLOCK = 16
 """Images in a block at most: what one thread computes at a time, and its maps stay in the cache."""
@@ -292,10 +293,18 @@ class _BlockRunner:
             if injector is not None and draws is not None:
                 hook = injector.hook(draws)
                 if self.first.has_neurons:
-                    output = hook(self.first, self.inputs, output.clone())
+                    output = hook(self.first, self.inputs, self._copy_of_first_output())
             if self.rest:
                 output = forward(self.executable, output, self.rest, hook)
             return top1(output[: self.count])
+
+    def _copy_of_first_output(self) -> Tensor:
+        """Return the first layer's output for a hook to overwrite."""
+        rows = rows_by_position(self.first_output)
+        if rows.device.type != "cpu":
+            return self.first_output.clone()
+        copy = self.scratch.take("first output", rows.dtype, *rows.shape).copy_(rows)
+        return restore_shape(copy, self.first_output)
 
 
 def top1(outputs: Tensor) -> NDArray[np.int16]:

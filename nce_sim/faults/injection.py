@@ -30,7 +30,7 @@ from nce_sim.workload.layout import by_position, restore_shape, rows_by_position
 WORDS = 2**15
 """Random words that are drawn at once: fewer than leave the cache before they are used."""
 
-WIDENED = 2**17
+WIDENED = 2**19
 """Neurons whose masks are widened at once."""
 
 
@@ -95,7 +95,7 @@ class BlockDraws:
         """Return `hits` as masks of eight bits: 0 where a neuron fails, else -1, all bits set."""
         if probability not in self._survivors:
             use = ("survivors", probability)
-            masks = self.scratch.take(use, torch.int8, *self.bytes.shape)
+            masks = self.scratch.take(use, torch.int8, len(self.images), self.neurons)
             self._compare(probability, masks.numpy())
             self._survivors[probability] = masks.to(self.executable.device)
         return self._survivors[probability]
@@ -146,21 +146,27 @@ def standard_normals(
 
     Each 64-bit word gives a pair by Box and Muller's transform. Its halves are signed integers;
     1/2 added to the magnitude of the first makes it a uniform number in (0, 1] (float32 rounds it
-    to 2^31 at most). The first numbers of all pairs come before the second ones.
+    to 2^31 at most). The first numbers of all pairs come before the second ones. NumPy's sine and
+    cosine take half the time of torch's.
     """
     scratch = Scratch() if scratch is None else scratch
     pairs = -(-count // 2)
-    radius, angle = halves = scratch.take("halves", torch.float32, 2, pairs)
+    radius, angle = halves = scratch.take("halves", torch.float32, 2, pairs).numpy()
     bits = philox(seed, stream, *counters)
     for start in range(0, pairs, WORDS):
         words = bits.random_raw(min(WORDS, pairs - start)).astype("<u8", copy=False)
-        halves.numpy()[:, start : start + WORDS] = words.view("<i4").reshape(-1, 2).T
-    radius.abs_().add_(0.5).mul_(2.0**-31).log_().mul_(-2).sqrt_()
-    angle.mul_(np.pi * 2.0**-31)
+        halves[:, start : start + WORDS] = words.view("<i4").reshape(-1, 2).T
+    np.abs(radius, out=radius)
+    radius += np.float32(0.5)
+    radius *= np.float32(2.0**-31)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    angle *= np.float32(np.pi * 2.0**-31)
     normals = scratch.take("row", torch.float32, 2, pairs)
-    torch.cos(angle, out=normals[0])
-    torch.sin(angle, out=normals[1])
-    return normals.mul_(radius).view(-1)[:count]
+    np.cos(angle, out=normals[0].numpy())
+    np.sin(angle, out=normals[1].numpy())
+    return normals.mul_(torch.from_numpy(radius)).view(-1)[:count]
 
 
 class Injector:
