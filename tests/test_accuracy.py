@@ -1,5 +1,8 @@
 """Accuracy under faults: exact ends, independence of blocks, intervals, stopping."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from nce_sim.accuracy.statistics import (
     look_points,
     paired_difference,
 )
+from nce_sim.accuracy.workers import in_order
 
 
 @pytest.fixture(scope="module", params=[all_convolutional, with_pooling])
@@ -95,7 +99,7 @@ def test_an_interrupted_evaluation_is_resumed(network, tmp_path):
             network, images(150), [variant], progress=interrupt, resume_from=tmp_path / "state"
         )
     kept = sorted((tmp_path / "state").rglob("*.npz"))
-    assert [path.stem for path in kept] == ["00000000", "00000064"]
+    assert [path.stem for path in kept] == ["00000000", "00000016"]
     kept[1].write_bytes(kept[1].read_bytes()[:50])  # as a full disk would leave it
     resumed = predict_variants(network, images(150), [variant], resume_from=tmp_path / "state")
     assert np.array_equal(resumed.faulty, whole.faulty)
@@ -153,14 +157,95 @@ def test_slow_dropout_gives_the_same_classes(network):
         assert int(values[network.output.name].argmax()) == fast[image]
 
 
-def test_nothing_global_is_touched(network):
-    state, threads = torch.get_rng_state(), torch.get_num_threads()
-    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+@pytest.fixture
+def untouched():
+    """Everything of the process that an evaluation might change is as before the test."""
+
+    def state():
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            torch.get_num_threads(),
+            threads_of_a_new_thread(),
+            set(threading.enumerate()),
+            torch.is_inference_mode_enabled(),
+            torch.is_grad_enabled(),
+        )
+
+    before = state()
+    yield
+    assert state() == before
+
+
+def threads_of_a_new_thread():
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_nothing_global_is_touched(network, untouched):
     split = nce.rank(network, images(5), labels(5)).split(0.5)
     nce.evaluate(network, images(5), labels(5), split, nce.Dropout(0.5))
-    assert torch.equal(state, torch.get_rng_state())
-    assert threads == torch.get_num_threads()
-    assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_nothing_global_is_touched_by_an_evaluation_that_fails(monkeypatch, untouched):
+    with torch.random.fork_rng():
+        module = all_convolutional()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    network = nce.Workload.from_module(module, torch.zeros(1, 2, 12, 12))
+    split = nce.rank(network, None, None, "random").split(0.5)
+    struck = []
+
+    def fail(outputs):
+        struck.append(len(outputs))
+        if len(struck) == 5:
+            raise RuntimeError("in the middle")
+        return top1(outputs)
+
+    monkeypatch.setattr("nce_sim.accuracy.evaluate.top1", fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        nce.evaluate(network, images(300), labels(300), split, nce.Dropout(0.5))
+    with pytest.raises(KeyboardInterrupt):
+        nce.evaluate(
+            network, images(300), labels(300), split, nce.Dropout(0.5), progress=stop_at_once
+        )
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_threads_do_not_change_a_result(network, noise):
+    split = nce.rank(network, None, None, "random").split(0.8)
+    variants = [Variant(split, nce.Dropout(0.3)), Variant(split, noise)]
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            run = predict_variants(network, images(150), variants, realisations=2)
+            narrow = nce.evaluate(
+                network, images(150), labels(150), split, nce.Dropout(0.3), half_width=0.04
+            )
+            found.append((run.clean.tolist(), run.faulty.tolist(), narrow.right.tolist()))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+
+
+def test_items_side_by_side_come_back_in_order_from_threads_that_compute_alone():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        meeting = threading.Barrier(2, timeout=30)
+
+        def job(number):
+            meeting.wait()  # two at a time, or this breaks
+            torch.ones(4, 4).log_()
+            return number, torch.get_num_threads()
+
+        assert list(in_order(job, range(20))) == [(number, 1) for number in range(20)]
+        assert list(in_order(job, [])) == []
+        assert threads_of_a_new_thread() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_outputs_that_are_not_finite_never_reach_an_argmax():

@@ -1,6 +1,8 @@
 """The paper's fault models: exact probabilities, nesting, addresses of the random numbers."""
 
 import itertools
+from fractions import Fraction
+from math import cos, log, pi, sin, sqrt
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from small_networks import all_convolutional, images, labels, with_pooling
 
 import nce_sim as nce
 from nce_sim.faults.injection import (
+    WORDS,
     BlockDraws,
     Injector,
+    Scratch,
+    places_of,
     standard_normals,
 )
 from nce_sim.seeding import philox, random_bytes, uniforms_at
@@ -32,7 +37,7 @@ def draws(network):
     return BlockDraws(prepare(network, "float32"), seed=1, realisation=0, images=range(200))
 
 
-@pytest.mark.parametrize("p", [0.0001, 0.003, 0.1, 0.3, 1 / 3, 0.5, 0.77, 0.999, 0.9999])
+@pytest.mark.parametrize("p", [0.0001, 0.003, 0.1, 0.3, 0.3333, 0.5, 0.77, 0.997, 0.9999])
 def test_hits_are_bernoulli_with_exactly_p(draws, p):
     hits = draws.hits(p)
     count, successes = hits.numel(), int(hits.sum())
@@ -49,6 +54,63 @@ def test_faults_nest_over_probabilities(draws):
     levels = [0.0, 0.001, 0.1, 0.1001, 0.25, 0.5, 0.7, 0.9999, 1.0]
     for smaller, larger in itertools.pairwise(levels):
         assert not (draws.hits(smaller) & ~draws.hits(larger)).any()
+
+
+@pytest.mark.parametrize("p", [0.0, 0.001, 0.1, 0.25, 0.5, 0.77, 0.999, 1.0])
+def test_hits_are_those_of_a_slow_obvious_computation(network, p):
+    """Neuron by neuron, in exact fractions: hit if byte/256 < p, a tie by a fresh number."""
+    drawn = BlockDraws(prepare(network, "float32"), 5, 2, [3, 8])
+    hits = drawn.hits(p)
+    for row, image in enumerate([3, 8]):
+        words = philox(5, "dropout", 2, image).random_raw(-(-network.neurons // 8))
+        key = int(philox(5, "dropout tie", 2, image).random_raw())
+        for neuron in range(network.neurons):
+            byte = int(words[neuron // 8]) >> 8 * (neuron % 8) & 255
+            excess = 256 * Fraction(p) - byte
+            hit = excess >= 1 or (excess > 0 and split_mix(key, neuron) < excess)
+            assert bool(hits[row, neuron]) == hit
+
+
+def split_mix(key, place):
+    """Output number `place` of SplitMix64 from the state `key`, as a fraction of 53 bits."""
+    state = (key + (place + 1) * 0x9E3779B97F4A7C15) % 2**64
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+    return Fraction((state ^ state >> 31) >> 11, 2**53)
+
+
+@pytest.mark.parametrize("count", [1, 7, 2 * WORDS + 3, 4 * WORDS])
+def test_normals_are_those_of_a_slow_obvious_computation(count):
+    fast = standard_normals(4, "test", count, 1).tolist()
+    words = [int(word) for word in philox(4, "test", 1).random_raw(-(-count // 2))]
+    first, second = ([halves(word)[which] for word in words] for which in (0, 1))
+    for place in {0, count // 2 - 1, count // 2, count - 1} & set(range(count)):
+        pair = place % len(words)
+        radius = sqrt(-2 * log(min(1, (abs(first[pair]) + 0.5) / 2**31)))
+        turn = (cos, sin)[place // len(words)](pi * second[pair] / 2**31)
+        assert fast[place] == pytest.approx(radius * turn, abs=2e-6)
+
+
+def halves(word):
+    """The lower and the upper 32 bits, as signed integers."""
+    return [(part ^ 2**31) - 2**31 for part in (word % 2**32, word >> 32)]
+
+
+def test_draws_may_share_memory_one_after_another(network):
+    executable, scratch = prepare(network, "float32"), Scratch()
+    for images_of_block in ([0, 1, 2], [4, 5], [6, 7, 8, 9]):
+        sharing = BlockDraws(executable, 3, 0, images_of_block, scratch)
+        alone = BlockDraws(executable, 3, 0, images_of_block)
+        for p in (0.1, 0.7):
+            assert torch.equal(sharing.hits(p), alone.hits(p))
+        assert torch.equal(sharing.normals, alone.normals)
+
+
+def test_places_of_a_value_are_found_in_rows_of_any_length():
+    random = np.random.default_rng(1)
+    for length in (1, 7, 8, 9, 1000):
+        row = random.integers(0, 4, length, np.uint8)
+        assert np.array_equal(places_of(row, 2), np.flatnonzero(row == 2))
 
 
 def test_draws_belong_to_the_image_and_not_to_its_block(network):
@@ -102,7 +164,7 @@ def apply(network, split, fault, output, layer_name, image=0):
     executable = prepare(network, "float32")
     injector = Injector(executable, split, fault)
     layer = next(each for each in network.layers if each.name == layer_name)
-    return injector.hook(BlockDraws(executable, 0, 0, [image]))(layer, output, output)
+    return injector.hook(BlockDraws(executable, 0, 0, [image]))(layer, output, output.clone())
 
 
 def test_dropout_zeroes_unprotected_neurons_only(network):
@@ -113,6 +175,24 @@ def test_dropout_zeroes_unprotected_neurons_only(network):
     assert (faulty[0][unprotected] == 0).all()
     assert torch.equal(faulty[0][~unprotected], output[0][~unprotected])
     assert torch.equal(apply(network, split, nce.Dropout(0.0), output, "conv1"), output)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_dropout_strikes_just_the_drawn_neurons(network, precision, layout):
+    executable = prepare(network, precision)
+    layer = network.neuron_layers[1]
+    split = nce.rank(network, None, None, "random").split(0.5)
+    draws = BlockDraws(executable, 0, 0, range(50))
+    output = torch.rand(50, *layer.out_shape).to(executable.dtype) + 1
+    hook = Injector(executable, split, nce.Dropout(0.3)).hook(draws)
+    faulty = hook(layer, output, output.clone(memory_format=layout))
+    start = network.offsets[layer.name]
+    hits = draws.hits(0.3)[:, start : start + layer.neurons]
+    height, width = layer.out_shape[1:]
+    hits = hits.view(50, height, width, layer.channels).permute(0, 3, 1, 2)
+    unprotected = torch.from_numpy(split.unprotected[layer.name])
+    assert torch.equal(faulty, torch.where(hits & unprotected, 0, output))
 
 
 def test_noise_has_the_layers_deviation_and_spares_protected_neurons(network):

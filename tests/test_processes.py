@@ -459,7 +459,7 @@ def strike(process, effect=StuckAt(), space=SPACE):  # noqa: B008
         (lambda: Transient(-1.0), "Transient: rate must be a number of at least 0, not -1"),
         (lambda: Transient(float("nan")), "Transient: rate"),
         (lambda: Transient(1.0, per="hour"), "per is cycle or second, not 'hour'"),
-        (lambda: strike(Transient(1e3), FLIP), r"Transient: 4\.8e\+07 .* at most 1e\+07"),
+        (lambda: strike(Transient(1e3), FLIP), r"Transient: 4\.8e\+07 .* at most 2e\+06"),
         (lambda: Single(0), "Single: count must be a whole number from 1 .*not 0"),
         (lambda: Single(1.5), "Single: count .* whole number .*1.5"),
         (lambda: Elements(), "one of share, count or places, not by none"),

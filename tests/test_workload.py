@@ -26,6 +26,21 @@ def outputs_of(network: nce.Workload, inputs: Tensor) -> Tensor:
         return forward(executable, executable.images(inputs))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_maps_stay_channels_last_from_the_image_on(channels):
+    """Images of one channel lie alike in both orders; torch must still see channels-last."""
+    module = nn.Sequential(nn.Conv2d(channels, 6, 3), nn.ReLU(), nn.Conv2d(6, 3, 3))
+    inputs = torch.ones(2, channels, 8, 8)
+    network = nce.Workload.from_module(module, inputs)
+    outputs = outputs_of(network, inputs)
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+    assert not outputs.is_contiguous()
+    assert torch.allclose(outputs, module(inputs), atol=1e-5)
+    executable = prepare(network, "float32")
+    assert torch.equal(executable.images(inputs), inputs)
+    assert executable.images(inputs).stride() == (64 * channels, 1, 8 * channels, channels)
+
+
 def test_all_cnn_has_the_neurons_of_the_papers_table():
     for channels in (1, 3):
         network = nce.Workload.from_module(

@@ -1,6 +1,8 @@
 """Accuracy under faults: many variants over the same images and the same random faults."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +22,9 @@ from nce_sim.accuracy.statistics import (
     look_points,
     paired_difference,
 )
+from nce_sim.accuracy.workers import in_order
 from nce_sim.errors import InputError
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.injection import BlockDraws, Injector, Scratch
 from nce_sim.faults.models import FaultModel
 from nce_sim.machine.lookup import Schedule
 from nce_sim.resilience.split import Split
@@ -39,6 +42,10 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.layout import restore_shape, rows_by_position
+
+BLOCK = 16
+"""Images in a block at most: what one thread computes at a time, and its maps stay in the cache."""
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.inject import AnyFault
@@ -252,29 +259,44 @@ def predict_variants(
             network, images, list(rows), seed, realisations, precision, device, calibration
         )
         checkpoint = Checkpoint(resume_from, *identity)
-    count, length = len(images), block_length(network)
+    count, length = len(images), block_length(network, BLOCK)
+    memory = _Memory()
     clean = np.empty(count, np.int16)
     faulty = np.empty((len(injectors), realisations, count), np.int16)
-    for block in blocks(count, length):
+
+    def compute(block: slice) -> tuple[slice, Block, bool]:
         kept = checkpoint.load(block.start) if checkpoint is not None else None
-        if kept is None:
-            runner = _BlockRunner(executable, images[block], length)
-            kept = runner.predict_all(injectors, seed, realisations, block.start)
-            if checkpoint is not None:
+        if kept is not None:
+            return block, kept, False
+        runner = _BlockRunner(executable, images[block], length, memory.scratch)
+        return block, runner.predict_all(injectors, seed, realisations, block.start), True
+
+    with closing(in_order(compute, blocks(count, length), device)) as computed:
+        for block, kept, new in computed:
+            if new and checkpoint is not None:
                 checkpoint.save(block.start, kept)
-        clean[block], faulty[:, :, block] = kept
-        if progress is not None:
-            progress(block.stop, count)
+            clean[block], faulty[:, :, block] = kept
+            if progress is not None:
+                progress(block.stop, count)
     if checkpoint is not None:
         checkpoint.remove()
     return Predictions(clean, faulty[row_of])
 
 
+class _Memory(threading.local):
+    """Each thread's own memory to work in."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
 class _BlockRunner:
     """Runs one block of images under many variants; what they share is computed once."""
 
-    def __init__(self, executable: Executable, images: Tensor, length: int) -> None:
-        self.executable = executable
+    def __init__(
+        self, executable: Executable, images: Tensor, length: int, scratch: Scratch
+    ) -> None:
+        self.executable, self.scratch = executable, scratch
         self.count = len(images)
         layers = executable.network.layers
         self.first, self.rest = layers[0], layers[1:]
@@ -298,7 +320,7 @@ class _BlockRunner:
         """Return the draws for the images at `places`, the last repeated like the padding."""
         missing = len(self.first_output) - len(places)
         padded = [*places, *[places[-1]] * missing]
-        return BlockDraws(self.executable, seed, realisation, padded)
+        return BlockDraws(self.executable, seed, realisation, padded, self.scratch)
 
     def predict(
         self, injector: Injector | None, draws: BlockDraws | None = None
@@ -310,10 +332,18 @@ class _BlockRunner:
             if injector is not None and draws is not None:
                 hook = injector.hook(draws)
                 if self.first.has_neurons:
-                    output = hook(self.first, self.inputs, output)
+                    output = hook(self.first, self.inputs, self._copy_of_first_output())
             if self.rest:
                 output = forward(self.executable, output, self.rest, hook)
             return top1(output[: self.count])
+
+    def _copy_of_first_output(self) -> Tensor:
+        """Return the first layer's output for a hook to overwrite."""
+        rows = rows_by_position(self.first_output)
+        if rows.device.type != "cpu":
+            return self.first_output.clone()
+        copy = self.scratch.take("first output", rows.dtype, *rows.shape).copy_(rows)
+        return restore_shape(copy, self.first_output)
 
 
 def top1(outputs: Tensor) -> NDArray[np.int16]:
@@ -368,24 +398,33 @@ def _evaluate_until(
     ).clean
     predicted: list[NDArray[np.int16]] = []
     taken: list[NDArray[np.intp]] = []
-    done, look = 0, 0
-    for realisation, places in _random_blocks(len(images), block_length(network), most, seed):
-        runner = _BlockRunner(executable, images[places], block_length(network))
-        draws = runner.draws(seed, realisation, places.tolist())
-        predicted.append(runner.predict(injector, draws))
-        taken.append(places)
-        done += len(places)
-        if progress is not None:
-            progress(done, most)
-        if done < looks[look]:
-            continue
-        look += 1
-        at_look = look_confidence(look, confidence)
-        result = judge(
-            np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look
-        )  # fmt: skip
-        if result.correct.half_width <= half_width:
-            return result
+    done, look, memory = 0, 0, _Memory()
+    length = block_length(network, BLOCK)
+
+    def compute(
+        block: tuple[int, NDArray[np.intp]],
+    ) -> tuple[NDArray[np.intp], NDArray[np.int16]]:
+        realisation, places = block
+        runner = _BlockRunner(executable, images[places], length, memory.scratch)
+        return places, runner.predict(injector, runner.draws(seed, realisation, places.tolist()))
+
+    todo = _random_blocks(len(images), length, most, seed)
+    with closing(in_order(compute, todo, device)) as computed:
+        for places, classes in computed:
+            predicted.append(classes)
+            taken.append(places)
+            done += len(places)
+            if progress is not None:
+                progress(done, most)
+            if done < looks[look]:
+                continue
+            look += 1
+            at_look = look_confidence(look, confidence)
+            result = judge(
+                np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look
+            )  # fmt: skip
+            if result.correct.half_width <= half_width:
+                return result
     # The last look is at the end of the last pass: that result stands, but is not narrow enough.
     return replace(result, half_width_reached=False)
 

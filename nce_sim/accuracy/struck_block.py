@@ -138,7 +138,8 @@ class StruckBlocks:
             outcomes.append(outcome)
             if layer.has_neurons:
                 for hook in hooks:
-                    before, output = output, hook(layer, values[layer.source], output)
+                    before = output.clone()  # hooks may work in place
+                    output = hook(layer, values[layer.source], output)
                     outcome.changed[:] += changed_outputs(before, output)
             values[layer.name] = self._read_answers(output, of_layer)
             changed.add(layer.name)

@@ -11,7 +11,7 @@ column, channel: the order in which channels-last maps lie in memory.
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import floor
+from math import floor, prod
 
 import numpy as np
 import torch
@@ -27,20 +27,48 @@ from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import Layer
 from nce_sim.workload.layout import by_position, restore_shape, rows_by_position
 
+WORDS = 2**15
+"""Random words that are drawn at once: fewer than leave the cache before they are used."""
+
+WIDENED = 2**19
+"""Neurons whose masks are widened at once."""
+
+
+class Scratch:
+    """Memory that one block after another works in: fresh pages cost more than the work itself."""
+
+    def __init__(self) -> None:
+        self._held: dict[object, Tensor] = {}
+
+    def take(self, use: object, dtype: torch.dtype, *shape: int) -> Tensor:
+        """Return memory for one use; what was there of the same use is overwritten."""
+        size = prod(shape)
+        held = self._held.get(use)
+        if held is None or held.dtype != dtype or held.numel() < size:
+            with torch.inference_mode(False):
+                held = self._held[use] = torch.empty(size, dtype=dtype)
+        return held[:size].view(shape)
+
 
 class BlockDraws:
     """The random numbers of one realisation of all faults for one block of images.
 
-    `images` are the images' places in their data set. Every array is images x neurons.
+    `images` are the images' places in their data set. Every array is images x neurons. Draws that
+    are given the same `scratch` take their memory from one another: use one at a time.
     """
 
     def __init__(
-        self, executable: Executable, seed: int, realisation: int, images: Sequence[int]
+        self,
+        executable: Executable,
+        seed: int,
+        realisation: int,
+        images: Sequence[int],
+        scratch: Scratch | None = None,
     ) -> None:
         self.executable = executable
         self.seed, self.realisation, self.images = seed, realisation, images
-        self._hits: dict[float, Tensor] = {}
-        self._surviving_bits: dict[float, Tensor] = {}
+        self.scratch = Scratch() if scratch is None else scratch
+        self._survivors: dict[float, Tensor] = {}
 
     @property
     def neurons(self) -> int:
@@ -50,12 +78,10 @@ class BlockDraws:
     @cached_property
     def bytes(self) -> NDArray[np.uint8]:
         """A uniform byte for each neuron: the leading eight bits of its uniform number."""
-        return np.stack(
-            [
-                random_bytes(self.seed, "dropout", self.neurons, self.realisation, image)
-                for image in self.images
-            ]
-        )
+        drawn = self.scratch.take("bytes", torch.uint8, len(self.images), self.neurons).numpy()
+        for row, image in zip(drawn, self.images, strict=True):
+            row[:] = random_bytes(self.seed, "dropout", self.neurons, self.realisation, image)
+        return drawn
 
     def hits(self, probability: float) -> Tensor:
         """Return which neurons fail: exactly Bernoulli(probability), nested over probabilities.
@@ -63,42 +89,84 @@ class BlockDraws:
         With 256 p = k + f a neuron fails if its byte is below k, or equals k and a fresh uniform
         number is below f.
         """
-        if probability not in self._hits:
-            whole = floor(256 * probability)
-            hit = self.bytes < whole if whole < 256 else np.ones(self.bytes.shape, bool)
-            remainder = 256 * probability - whole
-            if remainder > 0:
-                for row, image in enumerate(self.images):
-                    tied = np.flatnonzero(self.bytes[row] == whole)
-                    key = philox(self.seed, "dropout tie", self.realisation, image).random_raw()
-                    hit[row, tied] = uniforms_at(key, tied) < remainder
-            self._hits[probability] = torch.from_numpy(hit).to(self.executable.device)
-        return self._hits[probability]
+        return self.survivors(probability) == 0
 
-    def surviving_bits(self, probability: float) -> Tensor:
-        """Return `hits` as bit masks of the outputs' width: none of a failing neuron's bits."""
-        if probability not in self._surviving_bits:
-            hits = self.hits(probability).to(bits_of(self.executable.dtype))
-            self._surviving_bits[probability] = hits.sub_(1)
-        return self._surviving_bits[probability]
+    def survivors(self, probability: float) -> Tensor:
+        """Return `hits` as masks of eight bits: 0 where a neuron fails, else -1, all bits set."""
+        if probability not in self._survivors:
+            use = ("survivors", probability)
+            masks = self.scratch.take(use, torch.int8, len(self.images), self.neurons)
+            self._compare(probability, masks.numpy())
+            self._survivors[probability] = masks.to(self.executable.device)
+        return self._survivors[probability]
+
+    def _compare(self, probability: float, masks: NDArray[np.int8]) -> None:
+        whole = floor(256 * probability)
+        remainder = 256 * probability - whole
+        if whole == 256:
+            masks[:] = 0
+            return
+        for drawn, mask, image in zip(self.bytes, masks, self.images, strict=True):
+            np.greater_equal(drawn, whole, out=mask.view(np.bool_))
+            if remainder > 0:
+                tied = places_of(drawn, whole)
+                key = philox(self.seed, "dropout tie", self.realisation, image).random_raw()
+                mask[tied] = uniforms_at(key, tied) >= remainder
+            np.negative(mask, out=mask)
 
     @cached_property
     def normals(self) -> Tensor:
         """A standard normal number for each neuron, by Box and Muller's transform."""
-        rows = [
-            standard_normals(self.seed, "noise", self.neurons, self.realisation, image)
-            for image in self.images
-        ]
-        return torch.stack(rows).to(self.executable.device, self.executable.dtype)
+        shape = (len(self.images), self.neurons)
+        normals = self.scratch.take("normals", self.executable.dtype, *shape)
+        for row, image in zip(normals, self.images, strict=True):
+            row.copy_(
+                standard_normals(
+                    self.seed, "noise", self.neurons, self.realisation, image, scratch=self.scratch
+                )
+            )
+        return normals.to(self.executable.device)
 
 
-def standard_normals(seed: int, stream: str, count: int, *counters: int) -> Tensor:
-    """Return the first `count` normal numbers of a row, float32, within +-6.7 deviations."""
-    words = philox(seed, stream, *counters).random_raw(-(-count // 2)).astype("<u8", copy=False)
-    halves = torch.from_numpy(words.view("<i4").astype(np.float32).reshape(-1, 2))
-    radius = halves[:, 0].abs().add_(0.5).mul_(2.0**-31).clamp_max_(1.0).log_().mul_(-2).sqrt_()
-    angle = halves[:, 1] * (np.pi * 2.0**-31)
-    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)])[:count]
+def places_of(row: NDArray[np.uint8], value: int) -> NDArray[np.intp]:
+    """Return the places of a rare value in a row of bytes, in order: looks at eight at once."""
+    equal = np.empty(-(-len(row) // 8) * 8, np.bool_)
+    equal[-8:] = False
+    np.equal(row, value, out=equal[: len(row)])
+    words = equal.view(np.uint64)
+    eights = np.flatnonzero(words != 0)
+    found = np.flatnonzero(words[eights].view(np.bool_))
+    return eights[found >> 3] * 8 + (found & 7)
+
+
+def standard_normals(
+    seed: int, stream: str, count: int, *counters: int, scratch: Scratch | None = None
+) -> Tensor:
+    """Return the first `count` normal numbers of a row, float32, within +-6.7 deviations.
+
+    Each 64-bit word gives a pair by Box and Muller's transform. Its halves are signed integers;
+    1/2 added to the magnitude of the first makes it a uniform number in (0, 1] (float32 rounds it
+    to 2^31 at most). The first numbers of all pairs come before the second ones. NumPy's sine and
+    cosine take half the time of torch's.
+    """
+    scratch = Scratch() if scratch is None else scratch
+    pairs = -(-count // 2)
+    radius, angle = halves = scratch.take("halves", torch.float32, 2, pairs).numpy()
+    bits = philox(seed, stream, *counters)
+    for start in range(0, pairs, WORDS):
+        words = bits.random_raw(min(WORDS, pairs - start)).astype("<u8", copy=False)
+        halves[:, start : start + WORDS] = words.view("<i4").reshape(-1, 2).T
+    np.abs(radius, out=radius)
+    radius += np.float32(0.5)
+    radius *= np.float32(2.0**-31)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    angle *= np.float32(np.pi * 2.0**-31)
+    normals = scratch.take("row", torch.float32, 2, pairs)
+    np.cos(angle, out=normals[0].numpy())
+    np.sin(angle, out=normals[1].numpy())
+    return normals.mul_(torch.from_numpy(radius)).view(-1)[:count]
 
 
 class Injector:
@@ -123,13 +191,13 @@ class Injector:
                 for name, mask in self.unprotected.items()
             }
         else:
-            self.protected_bits = {
-                name: mask.to(bits_of(executable.dtype)).sub_(1)
+            self.protected_bits: dict[str, Tensor | None] = {
+                name: None if mask.all() else mask.to(torch.int8).sub_(1)
                 for name, mask in self.unprotected.items()
             }
 
     def hook(self, draws: BlockDraws) -> OutputHook:
-        """Return the function that injects one block's faults into each layer's output."""
+        """Return the function that injects one block's faults into layers' outputs, in place."""
 
         def inject(layer: Layer, _: Tensor, output: Tensor) -> Tensor:
             start = self.offsets[layer.name]
@@ -137,24 +205,37 @@ class Injector:
             neurons = rows_by_position(output)
             match self.fault:
                 case Dropout(probability):
-                    surviving = draws.surviving_bits(probability)[:, own]
-                    kept = surviving | self.protected_bits[layer.name]
-                    faulty = kept.bitwise_and_(neurons.view(kept.dtype)).view(neurons.dtype)
+                    survivors = draws.survivors(probability)[:, own]
+                    self._drop(neurons, survivors, self.protected_bits[layer.name], draws.scratch)
                 case GaussianNoise():
-                    deviation = self.deviation[layer.name]
-                    noisy = torch.addcmul(neurons, draws.normals[:, own], deviation)
-                    faulty = self.stored(layer, noisy)
-            return restore_shape(faulty, output)
+                    neurons.addcmul_(draws.normals[:, own], self.deviation[layer.name])
+                    neurons = self.stored(layer, neurons)
+            return restore_shape(neurons, output)
 
         return inject
 
+    @staticmethod
+    def _drop(
+        neurons: Tensor, survivors: Tensor, protected: Tensor | None, scratch: Scratch
+    ) -> None:
+        """Zero the neurons that neither survive nor are protected, some images at a time."""
+        bits = neurons.view(bits_of(neurons.dtype))
+        step = max(1, WIDENED // bits[0].numel())
+        for some, surviving in zip(bits.split(step), survivors.split(step), strict=True):
+            kept = surviving if protected is None else surviving | protected
+            if bits.device.type == "cpu":
+                mask = scratch.take("mask", bits.dtype, *some.shape).copy_(kept)
+            else:
+                mask = kept.to(bits.dtype)
+            some.bitwise_and_(mask)
+
 
 def bits_of(dtype: torch.dtype) -> torch.dtype:
-    """Return the integer type of a floating-point type's width.
+    """Return the integer type of a type's width.
 
     Zeroing by bit masks is exact, and several times faster than by boolean ones.
     """
-    return {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
+    return {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
 
 
 def check_split(network: Workload, split: Split) -> None:

@@ -29,7 +29,7 @@ PRECISION_OF_FORMAT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16",
 
 OutputHook = Callable[[Layer, Tensor, Tensor], Tensor]
 """Receives each neuron layer with its inputs and its output (images x the layer's shapes); returns
-the output that goes on."""
+the output that goes on. It may overwrite the output that it gets, but not the inputs."""
 
 
 def has_fast_bfloat16() -> bool:
@@ -222,12 +222,12 @@ def all_outputs(executable: Executable, inputs: Tensor) -> dict[str, Tensor]:
     return values
 
 
-def block_length(network: Workload) -> int:
-    """Images in a block of inference: up to 64, fewer for networks of very many neurons.
+def block_length(network: Workload, most: int = 64) -> int:
+    """Images in a block of inference: `most`, fewer for networks of very many neurons.
 
     A property of the network alone, so that no result depends on workers or memory.
     """
-    return max(1, min(64, 2**25 // network.neurons))
+    return max(1, min(most, 2**25 // network.neurons))
 
 
 def blocks(count: int, length: int) -> Iterator[slice]:

@@ -9,8 +9,15 @@ from nce_sim.workload.layer import Shape
 
 
 def fast_layout(tensor: Tensor) -> Tensor:
-    """Return maps channels-last, in which convolutions run fastest; anything else as it is."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    """Return maps channels-last, in which convolutions run fastest; anything else as it is.
+
+    Maps of one channel lie alike in both orders; torch goes by their strides, so these say which.
+    """
+    if tensor.dim() != 4:
+        return tensor
+    _, channels, height, width = tensor.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    return tensor.contiguous(memory_format=torch.channels_last).as_strided(tensor.shape, strides)
 
 
 def rows_by_position(output: Tensor) -> Tensor:
