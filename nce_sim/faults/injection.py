@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.errors import InputError
-from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
+from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise, check_layers
 from nce_sim.resilience.split import Split
 from nce_sim.seeding import philox, random_bytes, uniforms_at
 from nce_sim.workload.execute import Executable, OutputHook
@@ -182,7 +182,8 @@ class Injector:
             for layer in executable.network.neuron_layers
         }
         if isinstance(fault, GaussianNoise):
-            check_means(executable.network, fault)
+            layers = [layer.name for layer in executable.network.neuron_layers]
+            check_layers(fault.mean_activation, layers, "GaussianNoise: mean_activation")
             unit = {name: executable.step(name) for name in self.unprotected}
             self.deviation = {
                 name: (mask * (fault.sigma * fault.mean_activation[name] / unit[name])).to(
@@ -244,12 +245,3 @@ def check_split(network: Workload, split: Split) -> None:
     given = {name: mask.shape for name, mask in split.unprotected.items()}
     if expected != given:
         raise InputError(f"the split was made for another network than '{network.name}'")
-
-
-def check_means(network: Workload, fault: GaussianNoise) -> None:
-    """Raise InputError unless the noise knows every layer's mean activation."""
-    missing = [
-        layer.name for layer in network.neuron_layers if layer.name not in fault.mean_activation
-    ]
-    if missing:
-        raise InputError(f"GaussianNoise: mean_activation lacks layer {', '.join(missing)}")

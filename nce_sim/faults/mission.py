@@ -19,6 +19,7 @@ from nce_sim.faults.corruption import (
 )
 from nce_sim.faults.effects import BitFlip, Gaussian
 from nce_sim.faults.hits import Hits, hits_of
+from nce_sim.faults.models import check_layers
 from nce_sim.faults.processes import Address, Fault, Permanent, Single, Space, Transient
 from nce_sim.faults.sites import LaneSpace
 from nce_sim.faults.strikes import ALWAYS, Strikes
@@ -79,6 +80,9 @@ class Mission:
         self.faults = tuple(faults)
         for fault in self.faults:
             check_fault(fault, self.machine)
+            if isinstance(fault.effect, Gaussian):
+                names = [w.layer.name for w in schedule.program.layers if w.on_array]
+                check_layers(fault.effect.mean_activation, names, "Gaussian: mean_activation")
         self._drawn: Struck = replay or _Draws(self, seed)
         self._kept: dict[tuple[int, int, int, bool], Hits] = {}
         self._shared: dict[tuple[int, int], tuple[Corruptions, bool]] = {}

@@ -4,7 +4,7 @@ Both strike the output of a neuron that is computed on a PE, after its non-linea
 pooling, independently for each image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
@@ -34,6 +34,13 @@ def check_means(means: Mapping[str, float], field: str) -> None:
         raise InputError(f"{field} must map each layer's name to a number, not {means!r}")
     for layer, mean in means.items():
         check_number(mean, f"{field} of {layer}")
+
+
+def check_layers(means: Mapping[str, float], layers: Iterable[str], field: str) -> None:
+    """Raise InputError unless `means` knows every layer."""
+    missing = [name for name in layers if name not in means]
+    if missing:
+        raise InputError(f"{field} lacks layer {', '.join(missing)}")
 
 
 @dataclass(frozen=True)
