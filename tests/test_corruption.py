@@ -56,6 +56,17 @@ MODULES = {"convolutions": all_convolutional, "pooling": with_pooling}
 STORES = ("weight_buffer", "input_buffer", "output_buffer", "resident", "memory")
 
 
+def one_thread():
+    """Layers of these networks are too small to share out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
+
+
 @dataclass(frozen=True)
 class Case:
     run: object

@@ -86,6 +86,7 @@ class StruckBlocks:
                 found.layer[realisation, mine][struck] = work
         if not hits and not wrong:
             found.predicted[realisation, mine] = self.classes
+            self._note_finite(self.classes, found, realisation, start)
             return np.empty((0, 4), np.int64)
         with torch.inference_mode():
             values, outcomes = self._forward(hits, wrong)
@@ -182,9 +183,18 @@ class StruckBlocks:
                 same = np.ones_like(image)
                 rows = realisation * same, image, DOMAINS.index(array) * same, repeated[:, 1]
                 waves.append(np.stack(rows, axis=1))
-        if self.machine.controller.checks_outputs:
-            found.detected[realisation, mine] |= classes == NOT_FINITE
+        self._note_finite(classes, found, realisation, start)
         return np.concatenate(waves)
+
+    def _note_finite(
+        self, classes: NDArray[np.int16], found: Inferences, realisation: int, start: int
+    ) -> None:
+        """Note outputs that are not finite: a DUE where the controller checks them."""
+        lost = classes == NOT_FINITE
+        mine = slice(start, start + self.count)
+        found.in_top5[realisation, mine] &= ~lost
+        if self.machine.controller.checks_outputs:
+            found.detected[realisation, mine] |= lost
 
 
 def words_by_layer(arrivals: Sequence[Arrivals]) -> dict[int, dict[int | None, Corruptions]]:
