@@ -13,7 +13,7 @@ from torch import Tensor
 from nce_sim.accuracy.evaluate import NOT_FINITE, top1
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.errors import InputError
-from nce_sim.faults.corruption import ANSWERS, Corruptions
+from nce_sim.faults.corruption import ANSWER_BITS, ANSWERS, Corruptions
 from nce_sim.faults.mission import Arrivals
 from nce_sim.faults.strike_layer import (
     ArrayHits,
@@ -24,7 +24,7 @@ from nce_sim.faults.strike_layer import (
     strike_layer,
 )
 from nce_sim.faults.table import Counts
-from nce_sim.faults.views import View, change_rows, views_of
+from nce_sim.faults.views import View, change_rows, misread, outputs_of, views_of
 from nce_sim.faults.voting import Struck
 from nce_sim.machine.lookup import Schedule
 from nce_sim.protection.schemes import ARRAY_SCHEMES
@@ -89,6 +89,7 @@ class StruckBlocks:
                 found.layer[realisation, mine][struck] = work
         if not hits and not wrong and not hooks:
             found.predicted[realisation, mine] = self.classes
+            self._note_finite(self.classes, found, realisation, start)
             return np.empty((0, 4), np.int64)
         with torch.inference_mode():
             values, outcomes = self._forward(hits, wrong, hooks)
@@ -113,7 +114,7 @@ class StruckBlocks:
 
     def _forward(
         self, hits: Mapping[int, ByArray], wrong: Mapping[int, ByImage],
-        hooks: Sequence[OutputHook],
+        hooks: Sequence[OutputHook] = (),
     ) -> tuple[dict[str, Tensor], list[LayerOutcome]]:  # fmt: skip
         """Compute what depends on struck layers; all else is as it was without faults."""
         values, outcomes = dict(self.values), []
@@ -130,8 +131,8 @@ class StruckBlocks:
             of_layer = wrong.get(place, {}) if place is not None else {}
             views = [View(self.executable, values[layer.source])]
             views += self._views(layer, values[layer.source], of_layer)
-            for view in views:
-                output = view.outputs_into(layer, output)
+            if len(views) > 1:
+                output = outputs_of(layer, views, output)
             on_arrays = hits.get(place, {}) if place is not None else {}
             bounds = self.bounds.get(layer.name)
             output, outcome = strike_layer(layer, views, output, on_arrays, bounds)
@@ -141,23 +142,30 @@ class StruckBlocks:
                     before = output.clone()  # hooks may work in place
                     output = hook(layer, values[layer.source], output)
                     outcome.changed[:] += changed_outputs(before, output)
-            values[layer.name] = self._read_answers(output, of_layer)
+            values[layer.name] = self._read_answers(layer, output, of_layer)
             changed.add(layer.name)
         return values, outcomes
 
     def _views(self, layer: Layer, inputs: Tensor, wrong: ByImage) -> list[View]:
-        operands = {image: rows[rows.kind != ANSWERS] for image, rows in wrong.items()}
+        operands = {
+            image: rows[(rows.kind != ANSWERS) & (rows.kind != ANSWER_BITS)]
+            for image, rows in wrong.items()
+        }
         mine = {image: rows for image, rows in operands.items() if len(rows)}
         return views_of(self.executable, layer, inputs, mine, self.schedule.storage)
 
-    def _read_answers(self, output: Tensor, wrong: ByImage) -> Tensor:
+    def _read_answers(self, layer: Layer, output: Tensor, wrong: ByImage) -> Tensor:
         """Return outputs of the last layer as they are read: wrong where they lie."""
         for image, rows in wrong.items():
-            mine = rows[rows.kind == ANSWERS]
-            if len(mine):
-                part = slice(None) if image is None else slice(image, image + 1)
-                output = output.clone()
-                output[part] = change_rows(self.executable, output[part], mine)
+            values, bits = (rows[rows.kind == kind] for kind in (ANSWERS, ANSWER_BITS))
+            part = slice(None) if image is None else slice(image, image + 1)
+            if len(values) or len(bits):
+                output = output.clone(memory_format=torch.preserve_format)
+            if len(values):
+                output[part] = change_rows(self.executable, layer, output[part], values)
+            if len(bits):
+                place, storage = self.place[layer.name], self.schedule.storage
+                output[part] = misread(output[part], place, bits.place, storage)
         return output
 
     def _answers_of(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -185,9 +193,18 @@ class StruckBlocks:
                 same = np.ones_like(image)
                 rows = realisation * same, image, DOMAINS.index(array) * same, repeated[:, 1]
                 waves.append(np.stack(rows, axis=1))
-        if self.machine.controller.checks_outputs:
-            found.detected[realisation, mine] |= classes == NOT_FINITE
+        self._note_finite(classes, found, realisation, start)
         return np.concatenate(waves)
+
+    def _note_finite(
+        self, classes: NDArray[np.int16], found: Inferences, realisation: int, start: int
+    ) -> None:
+        """Note outputs that are not finite: a DUE where the controller checks them."""
+        lost = classes == NOT_FINITE
+        mine = slice(start, start + self.count)
+        found.in_top5[realisation, mine] &= ~lost
+        if self.machine.controller.checks_outputs:
+            found.detected[realisation, mine] |= lost
 
 
 def words_by_layer(arrivals: Sequence[Arrivals]) -> dict[int, dict[int | None, Corruptions]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nce_sim.config.machine import MachineConfig
 from nce_sim.errors import InputError
+from nce_sim.faults.codes import left_by_scrubbing
 from nce_sim.faults.corruption import (
     Corruptions,
     capacity_bits,
@@ -25,8 +26,11 @@ from nce_sim.faults.sites import LaneSpace
 from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.lookup import Schedule
-from nce_sim.protection.schemes import ARRAY_SCHEMES
+from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
+
+MOST_KEPT = 256
+"""Faults that last, by realisation, whose wrong words are remembered."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,14 @@ class Mission:
             key = number, realisation
             if key not in self._shared:
                 strikes = self.strikes(number, realisation, 0)
-                self._shared = {k: v for k, v in self._shared.items() if k[1] == realisation}
+                if len(self._shared) >= MOST_KEPT:
+                    self._shared.clear()
                 self._shared[key] = corrupted(fault.site, strikes, storage)
             return self._shared[key]
         strikes = self.strikes(number, realisation, inference)
         if fault.site.component == "bus":
-            return corrupted_on_bus(strikes, storage), False
+            bits = space_of(fault, self.schedule).elements
+            return corrupted_on_bus(strikes, self.schedule.transfers, bits), False
         if fault.site.component == "protection_map":
             return corrupted_maps(strikes, storage)
         if fault.site.component == "memory" and isinstance(fault.process, Transient):
@@ -129,26 +135,31 @@ class Mission:
     def _still_wrong(self, number: int, realisation: int, inference: int) -> Strikes:
         """Return the upsets of weights in external memory that earlier inferences left behind.
 
-        Weights are never written again. Scrubbing the protected region corrects what its code can.
+        Weights are never written again. Scrubbing the protected region corrects what its code can,
+        here as of the beginning of an inference.
         """
         site, storage = self.faults[number].site, self.schedule.storage
         done, found = self._left.get((number, realisation), (0, _Left.none()))
-        bits = weight_bits(site, storage)
-        parts = [found]
-        for before in range(done, inference):
-            strikes = self.strikes(number, realisation, before)
-            strikes = strikes[strikes.element < bits]
-            cycles = before * self.schedule.latency_cycles + strikes.start
-            parts.append(_Left(cycles, strikes))
-        found = _Left.join(parts)
-        self._left = {key: left for key, left in self._left.items() if key[1] == realisation}
-        self._left[number, realisation] = max(done, inference), found
+        if done < inference:
+            bits, parts = weight_bits(site, storage), [found]
+            for before in range(done, inference):
+                strikes = self.strikes(number, realisation, before)
+                strikes = strikes[strikes.element < bits]
+                cycles = before * self.schedule.latency_cycles + strikes.start
+                parts.append(_Left(cycles, strikes))
+            found = _Left.join(parts)
+            self._left[number, realisation] = inference, found
         now = inference * self.schedule.latency_cycles
-        interval = self.machine.memory.scrub_interval_cycles
-        scrubbed = now // interval * interval if interval and site.domain == PROTECTED else 0
-        left = found.strikes[np.flatnonzero((found.cycle >= scrubbed) & (found.cycle < now))]
+        left = found[np.flatnonzero(found.cycle < now)]
+        memory = self.machine.memory
+        if memory.scrub_interval_cycles and site.domain == PROTECTED:
+            kept = left_by_scrubbing(
+                MEMORY_SCHEMES[memory.protected_scheme], left.strikes.element, left.cycle,
+                left.strikes.change, storage.width, memory.scrub_interval_cycles, now,
+            )  # fmt: skip
+            left = left[kept]
         same = np.ones(len(left), np.int64)
-        return replace(left, start=0 * same, end=ALWAYS * same)
+        return replace(left.strikes, start=0 * same, end=ALWAYS * same)
 
     def hits(self, realisation: int, inference: int) -> Mapping[str, Attempts]:
         """Return whom the strikes of an inference hit, by array."""

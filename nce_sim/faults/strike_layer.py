@@ -11,14 +11,11 @@ from torch import Tensor
 from nce_sim.faults.hits import OUTPUT, Hits
 from nce_sim.faults.lanes import LayerLanes, turns
 from nce_sim.faults.table import Counts
-from nce_sim.faults.views import View
+from nce_sim.faults.views import View, change_words
 from nce_sim.faults.voting import Outcome, Struck, vote
 from nce_sim.protection.schemes import ArrayScheme
 from nce_sim.workload.execute import Executable
-from nce_sim.workload.formats import FORMATS
 from nce_sim.workload.layer import Layer
-
-BYTE_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -147,28 +144,15 @@ def _store_sums(executable: Executable, layer: Layer, outputs: Tensor, outcome: 
 
 
 def _strike_stored(executable: Executable, layer: Layer, outputs: Tensor, struck: Struck) -> None:
-    """Change stored outputs: their bits, or by noise.
-
-    What int8 reads out as 32 bits is struck in one of its four bytes: the neuron's number modulo 4.
-    """
+    """Change stored outputs: their bits, or by noise."""
     stored = struck.take(struck.hits.target == OUTPUT)
-    form = executable.format
-    wide = executable.is_read_out(layer)
     for turn in turns(stored.image * layer.outputs + stored.hits.neuron):
         image, neuron, change = stored.image[turn], stored.hits.neuron[turn], stored.hits.change
         change = change[turn]
         values = _read(layer, outputs, image, neuron)
-        if wide:
-            shift = (neuron % 4 * BYTE_BITS).astype(np.uint32)
-            words = FORMATS["fp32"].encode(values)
-            byte = (words >> shift) & np.uint32(0xFF)
-            words ^= (byte ^ (change.of(byte) & np.uint32(0xFF))) << shift
-            values = FORMATS["fp32"].decode(words)
-        else:
-            words = change.of(form.encode(values)) & np.uint32(2**form.bits - 1)
-            values = form.decode(words)
+        values = change_words(executable, layer, neuron, change, values)
         noise = change.noise / np.float32(executable.step(layer.name))
-        values = np.where(noise == 0, values, form.round(values + noise))
+        values = np.where(noise == 0, values, executable.format.round(values + noise))
         _write(layer, outputs, image, neuron, values)
 
 

@@ -4,8 +4,9 @@ Readers of the same wrong words share a view: the layer's inputs and weights as 
 no reader of wrong words computes stays as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -13,13 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.faults.corruption import INPUTS, MAP_BITS, WEIGHTS, Corruptions
+from nce_sim.faults.effects import Change
 from nce_sim.faults.lanes import turns
 from nce_sim.faults.table import Counts
 from nce_sim.machine.storage import Storage
 from nce_sim.schedule.domains import PROTECTED, UNPROTECTED
 from nce_sim.workload.execute import Executable
+from nce_sim.workload.formats import FORMATS
 from nce_sim.workload.graph import Parameters
-from nce_sim.workload.layer import INPUT, Layer
+from nce_sim.workload.layer import Layer
+from nce_sim.workload.quantised import lay_out
+
+BYTES, BYTE_BITS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,48 @@ class View:
     image: int | None = None
     mask: NDArray[np.bool_] | None = None
 
-    def outputs_into(self, layer: Layer, outputs: Tensor) -> Tensor:
-        """Return the block's outputs with those that this view's neurons compute."""
-        if self.mask is None:
-            return outputs
-        mask = torch.from_numpy(self.mask).to(outputs.device)
-        computed = self.executable.run_layer(layer, self.inputs)
-        if self.image is None:
-            return torch.where(mask, computed, outputs)
-        outputs = outputs.clone(memory_format=torch.preserve_format)
-        outputs[self.image] = torch.where(mask, computed[0], outputs[self.image])
-        return outputs
+
+def outputs_of(layer: Layer, views: Sequence[View], outputs: Tensor) -> Tensor:
+    """Return a block's outputs with those that the neurons of all views but the first compute.
+
+    `outputs` are what the first view computes. All that reads the layer's own weights is computed
+    in blocks of the same length, so that no kernel rounds differently. What reads other weights is
+    computed image by image, with and without them, and only neurons that then differ are changed.
+    """
+    found = outputs.clone(memory_format=torch.preserve_format)
+    base = views[0]
+    own: dict[int, list[View]] = {}
+    for view in views[1:]:
+        if view.image is None:
+            computed = view.executable.run_layer(layer, view.inputs)
+            found = torch.where(_mask(view, found), computed, found)
+        elif view.executable is base.executable:
+            own.setdefault(view.image, []).append(view)
+        else:
+            part = slice(view.image, view.image + 1)
+            clean = base.executable.run_layer(layer, base.inputs[part])
+            wrong = view.executable.run_layer(layer, view.inputs)
+            read = torch.where(_equal(clean, wrong), outputs[part], wrong)
+            found[part] = torch.where(_mask(view, found), read, found[part])
+    for turn in zip_longest(*own.values()):
+        block = base.inputs.clone(memory_format=torch.preserve_format)
+        turn_views = [view for view in turn if view is not None]
+        for view in turn_views:
+            block[view.image] = view.inputs[0]
+        computed = base.executable.run_layer(layer, block)
+        for view in turn_views:
+            mine = computed[view.image]
+            found[view.image] = torch.where(_mask(view, found), mine, found[view.image])
+    return found
+
+
+def _mask(view: View, outputs: Tensor) -> Tensor:
+    assert view.mask is not None
+    return torch.from_numpy(view.mask).to(outputs.device)
+
+
+def _equal(left: Tensor, right: Tensor) -> Tensor:
+    return (left == right) | (left.isnan() & right.isnan())
 
 
 def views_of(
@@ -71,12 +108,9 @@ def _by_readers(
     """Return sets of neurons with the wrong words that each neuron of a set reads."""
     if not storage.program.layers[int(rows.work[0])].on_array:
         return [(np.ones(layer.out_shape, bool), rows)]
-    columns = (
-        rows.array, rows.domain, rows.first_tile, rows.last_tile, rows.loaded_after,
-        rows.started_at,
-    )  # fmt: skip
-    _, first, key = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
-    marks = np.stack([rows.readers(storage, int(row)) for row in first])
+    keys = rows.keys(storage)
+    _, first, key = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    marks = np.stack([rows.marks(storage, int(row)) for row in first])
     read = np.flatnonzero(marks.any(axis=0))
     if not len(read):
         return []
@@ -98,32 +132,47 @@ def _wrong_inputs(
     bits = np.flatnonzero(rows.kind == MAP_BITS)
     if not len(values) and not len(bits):
         return inputs
-    read = change_rows(executable, inputs, rows[values])
-    if len(bits):
-        flat = read.float().cpu().numpy().reshape(len(read), -1).copy()
-        _misread(layer, flat, rows.place[bits], storage)
-        read = read.clone(memory_format=torch.preserve_format)
-        read.copy_(torch.from_numpy(flat.reshape(read.shape)))
-    return read
+    source = next((each for each in executable.network.layers if each.name == layer.source), None)
+    read = change_rows(executable, source, inputs, rows[values])
+    place = storage.source_of(storage.number[layer.name])
+    if not len(bits) or place is None:
+        return read
+    return misread(read, place, rows.place[bits], storage)
 
 
-def change_rows(executable: Executable, values: Tensor, rows: Corruptions) -> Tensor:
-    """Return a copy of values (images x shape) with the words changed that rows name by place."""
+def change_rows(
+    executable: Executable, layer: Layer | None, values: Tensor, rows: Corruptions
+) -> Tensor:
+    """Return a copy of outputs of a layer (images x shape) with the words changed that rows name.
+
+    Without a layer they are the network's inputs.
+    """
     flat = values.float().cpu().numpy().reshape(len(values), -1).copy()
     for turn in turns(rows.place):
         mine = rows[turn]
-        flat[:, mine.place] = _change_words(executable, mine, flat[:, mine.place])
+        places = mine.place
+        flat[:, places] = change_words(executable, layer, places, mine.change, flat[:, places])
     changed = values.clone(memory_format=torch.preserve_format)
     return changed.copy_(torch.from_numpy(flat.reshape(values.shape)))
 
 
-def _change_words(
-    executable: Executable, rows: Corruptions, values: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return words (images x rows) as the rows change them."""
+def change_words(
+    executable: Executable, layer: Layer | None, places: Counts, change: Change,
+    values: NDArray[np.float32],
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return stored outputs of a layer, at the last axis' places in its map, as they are changed.
+
+    Without a layer they are weights, or the network's inputs. What int8 reads out as 32 bits is
+    struck in one of its four bytes: the neuron's number modulo 4.
+    """
     form = executable.format
-    words = rows.change.of(form.encode(values)) & np.uint32(2**form.bits - 1)
-    return form.decode(words)
+    if layer is None or not executable.is_read_out(layer):
+        return form.decode(change.of(form.encode(values)) & np.uint32(2**form.bits - 1))
+    shift = (places % BYTES * BYTE_BITS).astype(np.uint32)
+    words = FORMATS["fp32"].encode(values)
+    byte = (words >> shift) & np.uint32(0xFF)
+    words ^= (byte ^ (change.of(byte) & np.uint32(0xFF))) << shift
+    return FORMATS["fp32"].decode(words)
 
 
 def _wrong_weights(executable: Executable, layer: Layer, rows: Corruptions) -> Executable:
@@ -134,41 +183,42 @@ def _wrong_weights(executable: Executable, layer: Layer, rows: Corruptions) -> E
     held = executable.parameters[layer.name]
     flat = held.weight.float().cpu().numpy().reshape(-1).copy()
     for turn in turns(rows.place[struck]):
-        mine = struck[turn]
-        places = rows.place[mine]
-        flat[places] = _change_words(executable, rows[mine], flat[places])
+        mine = rows[struck[turn]]
+        places = mine.place
+        flat[places] = change_words(executable, None, places, mine.change, flat[places])
     weight = torch.empty_like(held.weight, memory_format=torch.preserve_format)
     weight.copy_(torch.from_numpy(flat.reshape(held.weight.shape)))
-    changed = {**executable.parameters, layer.name: Parameters(weight, held.bias)}
-    return replace(executable, parameters=changed)
+    wrong = Parameters(weight, held.bias)
+    if executable.precision == "int8":  # larger weights may need sums in float64
+        assert held.bias is not None
+        wrong = lay_out(Parameters(weight.double(), held.bias.double()), executable.device)
+    return replace(executable, parameters={**executable.parameters, layer.name: wrong})
 
 
-def _misread(layer: Layer, flat: NDArray[np.float32], places: Counts, storage: Storage) -> None:
-    """Read rows by a protection map with wrong bits: images x elements, in place.
+def misread(values: Tensor, work: int, places: Counts, storage: Storage) -> Tensor:
+    """Return a layer's stored outputs (images x shape) as read by a map with wrong bits.
 
     Packed rows hold a domain's elements closed up: a wrong bit shifts all that follow. With holes,
     the element alone is looked for where nothing is. What was never written reads zero.
     """
-    source = layer.source
-    name = storage.program.flattened.get(source, source)
-    if name == INPUT:
-        return
-    work = storage.program.layers[storage.number[name]]
-    shape = work.layer.out_shape
-    width = shape[-1]
-    written = storage.stored_by(work, UNPROTECTED)
+    layer = storage.program.layers[work].layer
+    width = layer.out_shape[-1]
+    flat = values.float().cpu().numpy().reshape(len(values), -1).copy()
+    written = storage.stored_by(storage.program.layers[work], UNPROTECTED)
     for row in np.unique(places // width):
         part = slice(row * width, (row + 1) * width)
-        read = written[part].copy()
+        asked_of = written[part].copy()
         wrong = places[places // width == row] - row * width
-        np.logical_xor.at(read, wrong, True)
+        np.logical_xor.at(asked_of, wrong, True)
         if storage.program.machine.layout == "holes":
-            flat[:, part] = np.where(read == written[part], flat[:, part], 0.0)
+            flat[:, part] = np.where(asked_of == written[part], flat[:, part], 0.0)
             continue
         found = np.zeros_like(flat[:, part])
         for domain in (PROTECTED, UNPROTECTED):
             stored = np.flatnonzero(written[part] == (domain == UNPROTECTED))
-            asked = np.flatnonzero(read == (domain == UNPROTECTED))
+            asked = np.flatnonzero(asked_of == (domain == UNPROTECTED))
             there = min(len(stored), len(asked))
             found[:, asked[:there]] = flat[:, part][:, stored[:there]]
         flat[:, part] = found
+    read = values.clone(memory_format=torch.preserve_format)
+    return read.copy_(torch.from_numpy(flat.reshape(values.shape)))

@@ -12,6 +12,7 @@ from nce_sim.errors import InputError
 from nce_sim.machine.executions import Executions, executions_of
 from nce_sim.machine.probe import COMPUTE, Span, Timeline
 from nce_sim.machine.storage import Storage
+from nce_sim.machine.transfers import Transfers
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.rotation import Moment, steps, to_logical, to_physical
@@ -60,6 +61,11 @@ class Schedule:
     def storage(self) -> Storage:
         """What the memories hold when; raises InputError as `executions` does."""
         return Storage(self.program, self._spans, self.executions)
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """What is on the bus when; raises InputError as `executions` does."""
+        return Transfers(self.storage)
 
     @cached_property
     def latency_cycles(self) -> int:
