@@ -142,6 +142,9 @@ class Supply(Strict):
 
     table: str = Field(description="a table of hw_configs/voltage, or a path")
     voltage_v: PositiveFloat
+    clock_mhz: PositiveFloat | None = Field(
+        default=None, description="the engine's clock at that voltage; None: the machine's"
+    )
     figure: Literal["low", "best", "high"] = Field(
         default="best", description="which end of the range of the rates"
     )

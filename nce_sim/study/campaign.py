@@ -176,7 +176,12 @@ def supply_faults(
     of a higher voltage are among those of a lower one. A timing error flips one bit of a sum, any
     with equal chance. The protected domain, the bus and the memory keep their own supply.
     """
-    point = load_voltage(supply.table).at(supply.voltage_v, machine.config.clock_mhz)
+    clock_mhz = supply.clock_mhz or machine.config.clock_mhz
+    if clock_mhz > machine.config.clock_mhz:
+        raise InputError(
+            f"supply: clock_mhz is {clock_mhz:g}, above the machine's {machine.config.clock_mhz:g}"
+        )
+    point = load_voltage(supply.table).at(supply.voltage_v, clock_mhz)
     cells = getattr(point.bit_failure_probability, supply.figure)
     rate = getattr(point.lane_error_rate_per_cycle, supply.figure)
     stuck = StuckAt(value=0) if point.direction == "one_to_zero" else StuckAt()
@@ -185,9 +190,12 @@ def supply_faults(
         for buffer in BUFFERS
     ]
     faults.append(Fault(Site(UNPROTECTED, "accumulator"), Transient(rate), BitFlip()))
+    slower = machine.config.clock_mhz / clock_mhz
     said = (
-        f"At {supply.voltage_v:g} V ({supply.figure} figures): a cell of the unprotected buffers "
-        f"fails with probability {cells:.3g}, a lane errs {rate:.3g} times a cycle.",
+        f"At {supply.voltage_v:g} V and {clock_mhz:g} MHz ({supply.figure} figures): a cell of the "
+        f"unprotected buffers fails with probability {cells:.3g}, a lane errs {rate:.3g} times a "
+        f"cycle.",
+        *([f"At this clock the same cycles take {slower:.3g} times as long."] * (slower > 1)),
         "A timing error flips one bit of a lane's sum, each with equal chance (assumed: no "
         "published distribution over bits was found).",
         *point.assumptions,
