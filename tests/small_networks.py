@@ -51,3 +51,11 @@ def images(count: int, seed: int = 3) -> Tensor:
 def labels(count: int) -> Tensor:
     """The classes 0 to 4 in turn."""
     return torch.arange(count) % 5
+
+
+def one_thread():
+    """For a fixture: layers of these networks are too small to share out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hardware import fused, machine
-from small_networks import all_convolutional, images, with_pooling
+from small_networks import all_convolutional, images, one_thread, with_pooling
 from struck_twin import Strike, Twin
 
 import nce_sim as nce
@@ -54,14 +54,6 @@ MACHINES = {
 MODULES = {"convolutions": all_convolutional, "pooling": with_pooling}
 
 STORES = ("weight_buffer", "input_buffer", "output_buffer", "resident", "memory")
-
-
-def one_thread():
-    """Layers of these networks are too small to share out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
@@ -200,7 +192,7 @@ def test_one_strike_on_a_memory_gives_what_the_twin_computes(name, module):
     counts = dict.fromkeys(STORES, 0)
     for component in STORES:
         for domain in ("protected", "unprotected"):
-            for _ in range(6):
+            for _ in range(4):
                 strike = strikes_on(here, component, domain, draw)
                 if strike is not None:
                     counts[component] += check(here, [strike])
@@ -327,3 +319,26 @@ def test_strikes_on_bits_that_hold_nothing_and_after_the_last_read_change_nothin
         _, _, arrivals = struck(here, [strike])
         assert arrivals[0].words == 0
         assert not check(here, [strike])
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_infinite_weights_meet_zeros_in_the_padding(lasting):
+    """Lanes multiply padding, too: 0 x infinity is NaN on the border, whatever kernel computes."""
+    here = case("fp32")
+    storage = here.schedule.storage
+    exponent = 0x7F800000
+    for domain in ("protected", "unprotected"):
+        weights = next(e for e in storage.memory[domain] if e.words == "weights")
+        bit = int(weights.bits(np.array([0]), 32)[0])
+        strike = Strike("memory", domain, bit, 0, keep=0, set=exponent)
+        if lasting:
+            strike = replace(strike, end=2**62)
+        runner, values, _ = struck(here, [strike])
+        first = here.network.layers[0]
+        twin = Twin(here.run, here.executable, runner.values["input"][1].numpy())
+        expected = twin.outputs([strike])[first.name]
+        assert np.isnan(expected).any()
+        np.testing.assert_allclose(
+            values[first.name][1].numpy().reshape(-1), expected, rtol=1e-4, atol=1e-5
+        )
+        assert check(here, [strike])

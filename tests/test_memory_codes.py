@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_corruption import Strike, case, check, one_thread, struck, table
+from small_networks import one_thread
+from test_corruption import Strike, case, check, struck, table
 
 from nce_sim.faults import corruption
 from nce_sim.faults.codes import Words, decoded, left_by_scrubbing

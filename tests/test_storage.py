@@ -26,7 +26,7 @@ from nce_sim.schedule.domains import DOMAINS, PROTECTED
 from nce_sim.schedule.layout import EXTERNAL, RESIDENT
 from nce_sim.workload.layer import INPUT
 
-EXAMPLES = 30
+EXAMPLES = 20
 
 
 def times(run: Run, resource: str, what: str, layer: str) -> dict[int, tuple[int, int]]:

@@ -24,7 +24,14 @@ from nce_sim.faults.strike_layer import (
     strike_layer,
 )
 from nce_sim.faults.table import Counts
-from nce_sim.faults.views import View, change_rows, misread, outputs_of, views_of
+from nce_sim.faults.views import (
+    View,
+    change_rows,
+    equal_bits,
+    misread,
+    outputs_of,
+    views_of,
+)
 from nce_sim.faults.voting import Struck
 from nce_sim.machine.lookup import Schedule
 from nce_sim.protection.schemes import ARRAY_SCHEMES
@@ -143,7 +150,8 @@ class StruckBlocks:
                     output = hook(layer, values[layer.source], output)
                     outcome.changed[:] += changed_outputs(before, output)
             values[layer.name] = self._read_answers(layer, output, of_layer)
-            changed.add(layer.name)
+            if not equal_bits(values[layer.name], self.values[layer.name]).all():
+                changed.add(layer.name)
         return values, outcomes
 
     def _views(self, layer: Layer, inputs: Tensor, wrong: ByImage) -> list[View]:
@@ -253,6 +261,4 @@ def _bounds(
 
 def _same_bits(left: Tensor, right: Tensor) -> NDArray[np.bool_]:
     """Tell which rows hold the same bits, NaNs and signs of zero included."""
-    kind = {4: torch.int32, 2: torch.int16, 8: torch.int64}[left.element_size()]
-    same = left.contiguous().view(kind) == right.contiguous().view(kind)
-    return same.all(dim=1).cpu().numpy()
+    return equal_bits(left, right).all(dim=1).cpu().numpy()

@@ -66,6 +66,9 @@ def strike_layer(
     `outputs` belong to a whole block and are not changed.
     """
     executable = views[0].executable
+    if not hits and bounds is None:
+        empty = np.empty(0, np.int64)
+        return outputs, LayerOutcome(np.zeros(len(outputs), np.int64), empty, {})
     struck_outputs = outputs.clone(memory_format=torch.preserve_format)
     failed = [np.empty(0, np.int64)]
     repeated: dict[str, NDArray[np.int64]] = {}

@@ -4,14 +4,14 @@ Readers of the same wrong words share a view: the layer's inputs and weights as 
 no reader of wrong words computes stays as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from nce_sim.faults.corruption import INPUTS, MAP_BITS, WEIGHTS, Corruptions
 from nce_sim.faults.effects import Change
@@ -22,10 +22,15 @@ from nce_sim.schedule.domains import PROTECTED, UNPROTECTED
 from nce_sim.workload.execute import Executable
 from nce_sim.workload.formats import FORMATS
 from nce_sim.workload.graph import Parameters
-from nce_sim.workload.layer import Layer
+from nce_sim.workload.layer import Kind, Layer
 from nce_sim.workload.quantised import lay_out
 
 BYTES, BYTE_BITS = 4, 8
+
+FEW_KEYS = 12
+"""Sets of so few things are told apart by counting, which is faster than sorting."""
+
+BITS_OF_BYTES = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -33,47 +38,48 @@ class View:
     """Operands of some neurons of one layer.
 
     `inputs` are those of the whole block, or of the one image `image` of it. `mask` (the layer's
-    shape) marks the neurons that read them; None: all that are in no other view.
+    shape) marks the neurons that read them; None: all that are in no other view. `pads`: some
+    weight is infinite or NaN, so that a convolution must multiply its padding, too, as lanes do.
     """
 
     executable: Executable
     inputs: Tensor
     image: int | None = None
     mask: NDArray[np.bool_] | None = None
+    pads: bool = False
 
 
 def outputs_of(layer: Layer, views: Sequence[View], outputs: Tensor) -> Tensor:
     """Return a block's outputs with those that the neurons of all views but the first compute.
 
-    `outputs` are what the first view computes. All that reads the layer's own weights is computed
-    in blocks of the same length, so that no kernel rounds differently. What reads other weights is
-    computed image by image, with and without them, and only neurons that then differ are changed.
+    `outputs` are what the first view computes. A view of one image is computed alone, with its own
+    operands and with those of the first: kernels of another batch size may round differently, so
+    only neurons whose bits then differ are changed.
     """
     found = outputs.clone(memory_format=torch.preserve_format)
     base = views[0]
-    own: dict[int, list[View]] = {}
+    clean: dict[tuple[int, bool], Tensor] = {}
     for view in views[1:]:
+        computed, mask = _run(view, layer, view.inputs, view.pads), _mask(view, found)
         if view.image is None:
-            computed = view.executable.run_layer(layer, view.inputs)
-            found = torch.where(_mask(view, found), computed, found)
-        elif view.executable is base.executable:
-            own.setdefault(view.image, []).append(view)
-        else:
-            part = slice(view.image, view.image + 1)
-            clean = base.executable.run_layer(layer, base.inputs[part])
-            wrong = view.executable.run_layer(layer, view.inputs)
-            read = torch.where(_equal(clean, wrong), outputs[part], wrong)
-            found[part] = torch.where(_mask(view, found), read, found[part])
-    for turn in zip_longest(*own.values()):
-        block = base.inputs.clone(memory_format=torch.preserve_format)
-        turn_views = [view for view in turn if view is not None]
-        for view in turn_views:
-            block[view.image] = view.inputs[0]
-        computed = base.executable.run_layer(layer, block)
-        for view in turn_views:
-            mine = computed[view.image]
-            found[view.image] = torch.where(_mask(view, found), mine, found[view.image])
+            found = torch.where(mask, computed, found)
+            continue
+        part, key = slice(view.image, view.image + 1), (view.image, view.pads)
+        if key not in clean:
+            clean[key] = _run(base, layer, base.inputs[part], view.pads)
+        read = torch.where(equal_bits(clean[key], computed), outputs[part], computed)
+        found[part] = torch.where(mask, read, found[part])
     return found
+
+
+def _run(view: View, layer: Layer, inputs: Tensor, pads: bool) -> Tensor:
+    """Run a layer; if it `pads`, with zeros around its inputs: kernels may leave out their own."""
+    if not pads:
+        return view.executable.run_layer(layer, inputs)
+    down, right = layer.padding
+    padded = functional.pad(inputs, (right, right, down, down))
+    whole = replace(layer, padding=(0, 0), in_shape=tuple(padded.shape[1:]))
+    return view.executable.run_layer(whole, padded)
 
 
 def _mask(view: View, outputs: Tensor) -> Tensor:
@@ -81,8 +87,10 @@ def _mask(view: View, outputs: Tensor) -> Tensor:
     return torch.from_numpy(view.mask).to(outputs.device)
 
 
-def _equal(left: Tensor, right: Tensor) -> Tensor:
-    return (left == right) | (left.isnan() & right.isnan())
+def equal_bits(left: Tensor, right: Tensor) -> Tensor:
+    """Compare elements by their bits, NaNs and signs of zero included."""
+    kind = BITS_OF_BYTES[left.element_size()]
+    return left.view(kind) == right.view(kind)
 
 
 def views_of(
@@ -98,7 +106,9 @@ def views_of(
         part = inputs if image is None else inputs[image : image + 1]
         for mask, mine in _by_readers(layer, rows, storage):
             read = _wrong_inputs(executable, layer, part, mine, storage)
-            found.append(View(_wrong_weights(executable, layer, mine), read, image, mask))
+            reads, finite = _wrong_weights(executable, layer, mine)
+            pads = not finite and layer.kind is Kind.CONV2D and layer.padding != (0, 0)
+            found.append(View(reads, read, image, mask, pads))
     return found
 
 
@@ -112,16 +122,27 @@ def _by_readers(
     _, first, key = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     marks = np.stack([rows.marks(storage, int(row)) for row in first])
     read = np.flatnonzero(marks.any(axis=0))
-    if not len(read):
-        return []
-    codes, code = np.unique(np.packbits(marks[:, read], axis=0), axis=1, return_inverse=True)
     found = []
-    for number in range(codes.shape[1]):
+    for keys_read, members in _alike(marks[:, read]):
         mask = np.zeros(layer.outputs, bool)
-        mask[read[code.ravel() == number]] = True
-        keys = np.unpackbits(codes[:, number], count=len(first)).astype(bool)
-        found.append((mask.reshape(layer.out_shape), rows[keys[key.ravel()]]))
+        mask[read[members]] = True
+        found.append((mask.reshape(layer.out_shape), rows[keys_read[key.ravel()]]))
     return found
+
+
+def _alike(marks: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Counts]]:
+    """Yield the different columns of marks, and where each stands."""
+    if len(marks) <= FEW_KEYS:
+        codes = (1 << np.arange(len(marks))) @ marks
+        several = np.flatnonzero(np.bincount(codes, minlength=1)).tolist() if len(codes) else []
+        for each in several:
+            members = np.flatnonzero(codes == each)
+            yield marks[:, members[0]], members
+        return
+    packed, code = np.unique(np.packbits(marks, axis=0), axis=1, return_inverse=True)
+    for number in range(packed.shape[1]):
+        members = np.flatnonzero(code.ravel() == number)
+        yield marks[:, members[0]], members
 
 
 def _wrong_inputs(
@@ -175,11 +196,13 @@ def change_words(
     return FORMATS["fp32"].decode(words)
 
 
-def _wrong_weights(executable: Executable, layer: Layer, rows: Corruptions) -> Executable:
-    """Return an executable whose layer has the weights as they are read."""
+def _wrong_weights(
+    executable: Executable, layer: Layer, rows: Corruptions
+) -> tuple[Executable, bool]:
+    """Return an executable whose layer has the weights as they are read; are they all finite?"""
     struck = np.flatnonzero(rows.kind == WEIGHTS)
     if not len(struck):
-        return executable
+        return executable, True
     held = executable.parameters[layer.name]
     flat = held.weight.float().cpu().numpy().reshape(-1).copy()
     for turn in turns(rows.place[struck]):
@@ -192,7 +215,9 @@ def _wrong_weights(executable: Executable, layer: Layer, rows: Corruptions) -> E
     if executable.precision == "int8":  # larger weights may need sums in float64
         assert held.bias is not None
         wrong = lay_out(Parameters(weight.double(), held.bias.double()), executable.device)
-    return replace(executable, parameters={**executable.parameters, layer.name: wrong})
+    parameters = {**executable.parameters, layer.name: wrong}
+    finite = bool(np.isfinite(flat[rows.place[struck]]).all())
+    return replace(executable, parameters=parameters), finite
 
 
 def misread(values: Tensor, work: int, places: Counts, storage: Storage) -> Tensor:

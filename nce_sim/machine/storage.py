@@ -158,6 +158,7 @@ class Storage:
                 self._times.setdefault(key, {})[span.tile] = span.start_cycle, span.end_cycle
         self._readings: dict[int, Reading] = {}
         self._tile_times: dict[tuple[int, str], TileTimes] = {}
+        self._with_shares: dict[tuple[int, str], list[tuple[Share, Tile]]] = {}
         self._intervals: dict[int, tuple[int, int]] = {}
         self._stored_by: dict[tuple[int, str], NDArray[np.bool_]] = {}
         self._held: dict[tuple[str, str], Held] = {}
@@ -454,7 +455,7 @@ class Storage:
         ) else found.reshape(-1, 1, 1)  # fmt: skip
         for domain in DOMAINS:
             times = self.tile_times(place, domain)
-            for number, (share, tile) in enumerate(_tiles(work, domain)):
+            for number, (share, tile) in enumerate(self._tiles(place, domain)):
                 part = (slice(*tile.groups), slice(*tile.windows))
                 own = share.mask.reshape(rows.shape)[part]
                 rows[part][own] = times.stored[number]
@@ -473,14 +474,24 @@ class Storage:
         mine = reading.array == DOMAINS.index(holding.domain)
         return np.flatnonzero(mine & (reading.last_tile == holding.tiles[0]))
 
+    def _tiles(self, place: int, domain: str) -> list[tuple[Share, Tile]]:
+        """Return the tiles of one array in order, each with the share that it belongs to."""
+        key = place, domain
+        if key not in self._with_shares:
+            shares = self.program.layers[place].on(domain)
+            self._with_shares[key] = [(share, tile) for share in shares for tile in share.tiles]
+        return self._with_shares[key]
+
     def _channels_of(self, place: int, domain: str, tile: int) -> Counts:
         """Return the channels whose weights a tile computes on, in the order of its columns."""
-        share, chosen = _tiles(self.program.layers[place], domain)[tile]
+        share, chosen = self._tiles(place, domain)[tile]
         assert share.plan is not None
         size = share.plan.group_size
         channels = share.plan.channel_order[chosen.groups[0] * size : chosen.groups[1] * size]
-        held = np.asarray(share.mask.reshape(share.plan.layer.channels, -1).any(axis=1))
-        return channels[held[channels]]
+        held: NDArray[np.bool_] = np.any(
+            share.mask.reshape(share.plan.layer.channels, -1)[channels], axis=1
+        )
+        return channels[held]
 
     def _weight_places(self, holding: Holding) -> Counts:
         """Return channel x K + step; the bias, in the sums' own width, lies outside."""
@@ -540,7 +551,6 @@ class Storage:
     def is_foreign(self, holding: Holding) -> NDArray[np.bool_]:
         """Mark the words of a protected double buffer that are data of the unprotected domain."""
         places = self.places_of(holding)
-        work = self.program.layers[holding.work]
         if holding.domain != PROTECTED or holding.tiles is None:
             return np.zeros(len(places), bool)
         if holding.words == INPUT_WORDS:
@@ -548,14 +558,9 @@ class Storage:
             if source is None:
                 return np.zeros(len(places), bool)
             return self.stored_by(self.program.layers[source], UNPROTECTED)[places]
-        share, _ = _tiles(work, holding.domain)[holding.tiles[0]]
+        share, _ = self._tiles(holding.work, holding.domain)[holding.tiles[0]]
         once = holding.words == WEIGHT_WORDS and self.program.machine.weights == "protected_only"
         return np.full(len(places), share.domain == UNPROTECTED and not once)
-
-
-def _tiles(work: LayerWork, domain: str) -> list[tuple[Share, Tile]]:
-    """Return the tiles of one array in order, each with the share that it belongs to."""
-    return [(share, tile) for share in work.on(domain) for tile in share.tiles]
 
 
 def _steps(tile: Tile) -> int:
