@@ -58,7 +58,9 @@ def test_test_command_is_the_one_of_ci():
     assert "tests/run" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/machine.md", "docs/method.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/machine.md", "docs/method.md", "docs/faults.md", "docs/voltage.md"]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)", text):
