@@ -83,13 +83,19 @@ class Corruptions(Table):
 
         Where K is cut into ranges, it depends on the word which of them reads it.
         """
-        words = self.place if storage.splits(int(self.work[0])) else np.full(len(self), NO_WORD)
+        cut = storage.splits(int(self.work[0]))
+        words = np.where(cut & ~self._is_always_wrong, self.place, NO_WORD)
         return np.stack(
             [
                 self.array, self.domain, self.first_tile, self.last_tile, self.loaded, self.since,
                 self.until, self.kind, words,
             ]
         )  # fmt: skip
+
+    @property
+    def _is_always_wrong(self) -> NDArray[np.bool_]:
+        """Whether words are wrong whenever any tile loads them."""
+        return self.loaded & (self.since <= 0) & (self.until == WHOLE_RUN)
 
     def marks(self, storage: Storage, row: int) -> NDArray[np.bool_]:
         """Mark all neurons of the layer that read one word while it is wrong, and maybe others.
@@ -98,7 +104,7 @@ class Corruptions(Table):
         """
         work = int(self.work[row])
         layer = storage.program.layers[work].layer
-        if storage.splits(work):
+        if storage.splits(work) and not self._is_always_wrong[row]:
             neurons, steps = self._users(storage, row)
             found = np.zeros(layer.outputs, bool)
             found[neurons[self._while_wrong(storage, row, neurons, steps)]] = True
