@@ -15,7 +15,7 @@ Rows = list[dict[str, str]]
 def list_bundled(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the bundled networks, machines, voltage tables, data sets and traces.
+    """List the bundled networks, machines, voltage tables, data, traces, campaigns; fault sites.
 
     Example: nce-sim list
     """
@@ -27,6 +27,8 @@ def list_bundled(
             {"name": "fashion-mnist", "description": "10,000 test and 5,000 ranking images, 32x32"}
         ],
         "traces": _traces(),
+        "campaigns": _campaigns(),
+        "fault sites": _sites(),
     }
     if as_json:
         typer.echo(json.dumps(content, indent=2))
@@ -70,3 +72,24 @@ def _traces() -> Rows:
     from nce_sim.faults.rates import describe_trace, list_traces
 
     return [{"name": name, "description": describe_trace(name)} for name in list_traces()]
+
+
+def _campaigns() -> Rows:
+    from nce_sim.config.campaign import list_campaigns, load_campaign
+
+    return [
+        {"name": name, "description": load_campaign(name).description.strip()}
+        for name in list_campaigns()
+    ]
+
+
+def _sites() -> Rows:
+    from nce_sim.faults.sites import JOINT_COMPONENTS, MEANING
+
+    return [
+        {
+            "name": name if name in JOINT_COMPONENTS else f"protected.{name}, unprotected.{name}",
+            "description": meaning,
+        }
+        for name, meaning in MEANING.items()
+    ]

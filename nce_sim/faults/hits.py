@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nce_sim.faults.effects import Change
 from nce_sim.faults.sites import LaneSpace, Site
-from nce_sim.faults.strikes import ALWAYS, Strikes
+from nce_sim.faults.strikes import Strikes
 from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.executions import IDLE, Executions
 from nce_sim.protection.schemes import ARRAY_SCHEMES
@@ -74,7 +74,7 @@ def hits_of(
     )
 
 
-def _lanes(
+def _places_of(
     elements: Counts, works: Counts, site: Site, space: LaneSpace, executions: Executions
 ) -> tuple[Counts, Counts, Counts, NDArray[np.bool_]]:
     """Return row, column and version of elements while layers run, and whether they are the site's.
@@ -110,7 +110,7 @@ def _of_moments(
     """Find whom strikes of one cycle hit."""
     running = executions.at(strikes.start[places])
     places, works = places[running >= 0], executions.work[running[running >= 0]]
-    row, column, version, mine = _lanes(strikes.element[places], works, site, space, executions)
+    row, column, version, mine = _places_of(strikes.element[places], works, site, space, executions)
     places, row, column, version = places[mine], row[mine], column[mine], version[mine]
     cycles = strikes.start[places]
     held = executions.held(cycles, row, column, inference)
@@ -134,50 +134,83 @@ def _of_windows(
     inference: int,
 ) -> Hits:  # fmt: skip
     """Find whom strikes that last hit: every execution that overlaps, in each of its runs."""
-    target = TARGETS[site.component]
-    lasts = np.minimum(strikes.end[places], ALWAYS)
-    first = np.searchsorted(executions.end, strikes.start[places], side="right")
-    count = np.maximum(np.searchsorted(executions.start, lasts, side="left") - first, 0)
-    place = np.repeat(places, count)
-    which = np.repeat(first - np.concatenate([[0], np.cumsum(count)[:-1]]), count)
-    which = which + np.arange(len(place))
-    row, column, version, mine = _lanes(
-        strikes.element[place], executions.work[which], site, space, executions
+    place, which = _overlapping(strikes, places, executions)
+    works = executions.work[which]
+    row, column, version, mine = _places_of(strikes.element[place], works, site, space, executions)
+    mine &= _is_exposed(site, strikes, place, executions, which)
+    lanes = _Lanes(place[mine], which[mine], row[mine], column[mine], version[mine])
+    runs = (executions.end[lanes.which] - executions.start[lanes.which]) // (
+        executions.run_cycles[lanes.which]
     )
-    place, which = place[mine], which[mine]
-    row, column, version = row[mine], column[mine], version[mine]
-    if target == WEIGHT:
-        usable = _reads_weights(executions, which, shared=site.component == "column")
-    elif target == VOTED:
-        usable = _ends_sum(executions, which)
-    else:
-        usable = np.ones(len(which), bool)
-    place, which, row, column = place[usable], which[usable], row[usable], column[usable]
-    version = version[usable]
-    runs = (executions.end[which] - executions.start[which]) // executions.run_cycles[which]
-    parts = []
-    for run in range(int(runs.max(initial=0))):
-        begin = executions.start[which] + run * executions.run_cycles[which]
-        low = np.maximum(strikes.start[place], begin)
-        high = np.minimum(strikes.end[place], begin + executions.run_cycles[which])
-        within = np.flatnonzero((run < runs) & (low < high))
-        lane = row[within], column[within]
-        number = np.full(len(within), run)
-        from_step, to_step = executions.steps_between(
-            which[within], low[within] - begin[within], high[within] - 1 - begin[within], *lane
-        )
-        limit = executions.last_step[which[within]] - (1 if target in (WEIGHT, INPUT) else 0)
-        found = _Found(
-            place[within], which[within], version[within], number,
-            executions.neurons_of(which[within], *lane, number, inference),
-            from_step, np.minimum(to_step, limit),
-        )  # fmt: skip
-        reached = np.flatnonzero(found.first <= found.last)
-        found = found.take(reached)
-        if site.component == "column":
-            found = _all_rows(found, executions, lane[1][reached], inference)
-        parts.append(_table(executions, strikes, target, found))
+    parts = [
+        _of_run(site, strikes, lanes.take(np.flatnonzero(run < runs)), executions, inference, run)
+        for run in range(int(runs.max(initial=0)))
+    ]
     return Hits.join([Hits.none(), *parts])
+
+
+class _Lanes(NamedTuple):
+    """Struck lanes during executions: `place` of the strike, `which` execution."""
+
+    place: Counts
+    which: Counts
+    row: Counts
+    column: Counts
+    version: Counts
+
+    def take(self, places: Counts) -> "_Lanes":
+        """Return some of them."""
+        return _Lanes(*(each[places] for each in self))
+
+
+def _overlapping(
+    strikes: Strikes, places: Counts, executions: Executions
+) -> tuple[Counts, Counts]:  # fmt: skip
+    """Return every strike with each execution that runs while it lasts."""
+    first = np.searchsorted(executions.end, strikes.start[places], side="right")
+    stop = np.searchsorted(executions.start, strikes.end[places], side="left")
+    count = np.maximum(stop - first, 0)
+    place = np.repeat(places, count)
+    number = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
+    return place, np.repeat(first, count) + number
+
+
+def _is_exposed(
+    site: Site, strikes: Strikes, place: Counts, executions: Executions, which: Counts
+) -> NDArray[np.bool_]:
+    """Tell in which executions the site holds anything: weights are read, sums are voted on."""
+    target = TARGETS[site.component]
+    if target == WEIGHT:
+        return _reads_weights(executions, which, shared=site.component == "column")
+    if target == VOTED:
+        vote = executions.end[which] - 1
+        lasts = (strikes.start[place] <= vote) & (vote < strikes.end[place])
+        return lasts & _ends_sum(executions, which)
+    return np.ones(len(which), bool)
+
+
+def _of_run(
+    site: Site, strikes: Strikes, lanes: _Lanes, executions: Executions, inference: int, run: int
+) -> Hits:
+    """Return the hits in one run of each execution, cut to the time that the strikes last."""
+    target = TARGETS[site.component]
+    cycles = executions.run_cycles[lanes.which]
+    begin = executions.start[lanes.which] + run * cycles
+    low = np.maximum(strikes.start[lanes.place] - begin, 0)
+    high = np.minimum(strikes.end[lanes.place] - begin, cycles)
+    within = np.flatnonzero(low < high)
+    lanes, low, high = lanes.take(within), low[within], high[within]
+    place, which, row, column, version = lanes
+    first, last = executions.steps_between(which, low, high - 1, row, column)
+    limit = executions.last_step[which] - (1 if target in (WEIGHT, INPUT) else 0)
+    number = np.full(len(which), run)
+    neuron = executions.neurons_of(which, row, column, number, inference)
+    found = _Found(place, which, version, number, neuron, first, np.minimum(last, limit))
+    reached = np.flatnonzero(found.first <= found.last)
+    found = found.take(reached)
+    if site.component == "column":
+        found = _all_rows(found, executions, column[reached], inference)
+    return _table(executions, strikes, target, found)
 
 
 class _Found(NamedTuple):
