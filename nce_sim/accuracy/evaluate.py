@@ -192,8 +192,7 @@ def evaluate(
     variant = Variant(split, faults)
     _check(network, images, labels, precision)
     check_device(device)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must be above 0 and below 1, not {confidence}")
+    check_confidence(confidence)
     if realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")
     if half_width is None:
@@ -465,6 +464,12 @@ def mean_activation(
         layer.name: sums[layer.name] / (layer.neurons * len(images))
         for layer in network.neuron_layers
     }
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise InputError unless it is a number between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be above 0 and below 1, not {confidence}")
 
 
 def _check(network: Workload, images: Tensor, labels: Tensor, precision: str) -> None:

@@ -17,7 +17,8 @@ class Inferences:
 
     `predicted` is the class (NOT_FINITE if an output is NaN or infinite), `in_top5` whether it is
     among the five best without faults, `equal` whether all outputs are the same bits as without
-    faults. `detected` tells of a fault that could not be repaired, `struck` counts strikes on words
+    faults. `detected` tells of a fault that could not be repaired, `noticed` of one that some logic
+    answered with zero, `struck` counts strikes on words
     in use, `changed` neurons whose stored value was struck into another, `repeated` waves that ran
     again, `layer` is the first layer struck (its place in the program, or NO_LAYER).
     """
@@ -26,6 +27,7 @@ class Inferences:
     in_top5: NDArray[np.bool_]
     equal: NDArray[np.bool_]
     detected: NDArray[np.bool_]
+    noticed: NDArray[np.bool_]
     struck: Counts
     changed: Counts
     repeated: Counts
@@ -40,6 +42,7 @@ class Inferences:
             in_top5=np.ones(shape, bool),
             equal=np.ones(shape, bool),
             detected=np.zeros(shape, bool),
+            noticed=np.zeros(shape, bool),
             struck=np.zeros(shape, np.int64),
             changed=np.zeros(shape, np.int64),
             repeated=np.zeros(shape, np.int64),

@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.accuracy.evaluate import NOT_FINITE, AccuracyResult, Progress, top1
+from nce_sim.accuracy.evaluate import (
+    NOT_FINITE,
+    AccuracyResult,
+    Progress,
+    check_confidence,
+    top1,
+)
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.statistics import CONFIDENCE, Proportion, clopper_pearson, clustered
 from nce_sim.accuracy.struck_block import StruckBlocks
@@ -22,7 +28,7 @@ from nce_sim.errors import InputError
 from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.mission import Mission
 from nce_sim.faults.models import FaultModel
-from nce_sim.faults.processes import Fault
+from nce_sim.faults.processes import Fault, Transient
 from nce_sim.faults.table import Counts
 from nce_sim.machine.lookup import Schedule
 from nce_sim.resilience.split import Split
@@ -88,7 +94,8 @@ class InjectionResult:
         `sdc`: another top-1 than without faults, and nobody noticed (SDC-1); `sdc5`: the top-1 is
         not even among the five best without faults (SDC-5; Li et al., SC 2017); `critical_sdc`: a
         right answer became a wrong one. `masked_bits`: all outputs are the same bits;
-        `masked_top1`: only the answer is the same.
+        `masked_top1`: only the answer is the same. `noticed`: the hardware noticed a fault, and
+        repaired it, answered with zero, or gave up (DUE).
         """
         found, clean = self.inferences, np.broadcast_to(self.clean, self.due.shape)
         silent = ~self.due
@@ -104,6 +111,7 @@ class InjectionResult:
             "masked_top1": silent & ~found.equal & (found.predicted == clean),
             "struck": found.struck > 0,
             "repeated": found.repeated > 0,
+            "noticed": found.noticed | (found.repeated > 0) | self.due,
         }
         return {name: self.rate(marks) for name, marks in events.items()}
 
@@ -133,7 +141,10 @@ class InjectionResult:
         return float(self.inferences.changed.mean()) / self.neurons
 
     def by_layer(self) -> list[dict[str, float | str]]:
-        """Return, by the first layer struck, how many inferences there were and how they ended."""
+        """Return, by the first layer struck, how many inferences there were and how they ended.
+
+        Where images share faults, the shares have no interval: few realisations meet a layer.
+        """
         found, clean = self.inferences, np.broadcast_to(self.clean, self.due.shape)
         rows: list[dict[str, float | str]] = []
         for number, name in enumerate(self.layers):
@@ -143,10 +154,11 @@ class InjectionResult:
                 continue
             silent = mine & ~self.due & (found.predicted != clean)
             sdc = clopper_pearson(int(silent.sum()), count, self.confidence)
+            ends = {} if self.shared else {"sdc_low": sdc.low, "sdc_high": sdc.high}
             rows.append(
                 {
-                    "layer": name, "inferences": count, "sdc": sdc.value, "sdc_low": sdc.low,
-                    "sdc_high": sdc.high, "due": float(self.due[mine].mean()),
+                    "layer": name, "inferences": count, "sdc": sdc.value, **ends,
+                    "due": float(self.due[mine].mean()),
                     "masked_bits": float(found.equal[mine].mean()),
                 }
             )  # fmt: skip
@@ -208,13 +220,20 @@ def inject(
     network.check_images(images)
     network.check_labels(images, labels)
     check_device(device)
-    if realisations < 1:
+    if not isinstance(realisations, int) or realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")
+    check_confidence(confidence)
+    listed = list_faults(faults)
     machine = schedule.program.machine
     chosen = precision or PRECISION_OF_FORMAT[machine.number_format]
-    listed = list(faults) if isinstance(faults, Sequence) else [faults]
     in_hardware = [fault for fault in listed if isinstance(fault, Fault)]
     mission = mission or Mission(schedule, in_hardware, seed)
+    own = PRECISION_OF_FORMAT[machine.number_format]
+    if mission.faults and chosen != own:
+        raise InputError(
+            f"precision '{chosen}': faults of the hardware strike words of the machine's number "
+            f"format, {machine.number_format}: leave precision out, or take {own}"
+        )
     executable = prepare(network, chosen, device, calibration)
     on_outputs = [
         Injector(executable, computed_on(schedule, UNPROTECTED), fault)
@@ -243,8 +262,28 @@ def inject(
     return InjectionResult(
         labels.numpy(), clean, reference.classes, found, np.concatenate(waves),
         tuple(work.layer.name for work in schedule.program.layers), network.neurons, chosen,
-        any(fault.is_shared for fault in mission.faults), confidence,
+        any(_ties_inferences(fault) for fault in mission.faults), confidence,
     )  # fmt: skip
+
+
+def list_faults(faults: AnyFault | Sequence[AnyFault]) -> list[AnyFault]:
+    """Return one or several faults as a list; raise InputError for anything else."""
+    listed = list(faults) if isinstance(faults, Sequence) else [faults]
+    for fault in listed:
+        if not isinstance(fault, AnyFault):
+            raise InputError(
+                f"faults must be Dropout(...), GaussianNoise(...), Fault(...) or several of them, "
+                f"not {fault!r}"
+            )
+    return listed
+
+
+def _ties_inferences(fault: Fault) -> bool:
+    """Tell whether the images of a realisation meet the same faults: lasting ones, or upsets of
+    weights in external memory, which stay.
+    """
+    stays = fault.site.component == "memory" and isinstance(fault.process, Transient)
+    return fault.is_shared or stays
 
 
 def computed_on(schedule: Schedule, array: str) -> Split:
@@ -293,13 +332,7 @@ def accuracy_in_hardware(
 
     Raises InputError for faults of another kind, and without the schedule of a run of that split.
     """
-    listed = list(faults) if isinstance(faults, Sequence) else [faults]
-    for fault in listed:
-        if not isinstance(fault, AnyFault):
-            raise InputError(
-                f"faults must be Dropout(...), GaussianNoise(...), Fault(...) or several of them, "
-                f"not {fault!r}"
-            )
+    listed = list_faults(faults)
     if schedule is None:
         raise InputError(
             "faults of the hardware strike where a schedule says: simulate the split, and pass "

@@ -87,6 +87,7 @@ class StruckBlocks:
         hits, wrong = self._hits_by_layer(arrivals), words_by_layer(arrivals)
         found.struck[realisation, mine] += [each.words for each in arrivals]
         found.detected[realisation, mine] |= [each.detected for each in arrivals]
+        found.noticed[realisation, mine] = [each.noticed for each in arrivals]
         for work in sorted({*hits, *wrong}, reverse=True):
             images: list[int | None] = list(wrong.get(work, ()))
             for of_array in hits.get(work, {}).values():
@@ -146,8 +147,8 @@ class StruckBlocks:
             outcomes.append(outcome)
             if layer.has_neurons:
                 for hook in hooks:
-                    before = output.clone()  # hooks may work in place
-                    output = hook(layer, values[layer.source], output)
+                    before = output  # may be the kept one without faults, and hooks work in place
+                    output = hook(layer, values[layer.source], before.clone())
                     outcome.changed[:] += changed_outputs(before, output)
             values[layer.name] = self._read_answers(layer, output, of_layer)
             if not equal_bits(values[layer.name], self.values[layer.name]).all():
@@ -251,11 +252,12 @@ def _bounds(
         masks = [share.mask for share in work.shares if share.plan and share.array in clips]
         if masks:
             name = work.layer.name
-            step = executable.step(name)
-            found[name] = Bounds(
-                calibration.smallest[name] / step, calibration.largest[name] / step,
-                np.logical_or.reduce(masks), executable.device,
-            )  # fmt: skip
+            ends = np.array([calibration.smallest[name], calibration.largest[name]], np.float32)
+            if not executable.is_read_out(work.layer):
+                ends = executable.format.round(ends / np.float32(executable.step(name)))
+            low, high = (float(end) for end in ends)
+            mask = np.logical_or.reduce(masks)
+            found[name] = Bounds(low, high, mask, executable.device)
     return found
 
 

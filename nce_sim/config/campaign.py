@@ -39,14 +39,17 @@ class FaultyElements(Strict):
     """Which elements are faulty."""
 
     share: Share | None = None
+    probability: Share | None = None
     count: NonNegativeInt | None = None
     places: tuple[NonNegativeInt, ...] | None = Field(default=None, strict=False)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [name for name in ("share", "count", "places") if getattr(self, name) is not None]
+        names = ("share", "probability", "count", "places")
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of share, count and places, not {' and '.join(given)}")
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"give one of share, probability, count and places, not {found}")
         return self
 
 
@@ -166,6 +169,8 @@ class Case(Strict):
         swept = (bool(self.sites), self.process is not None, self.effect is not None)
         if any(swept) and not all(swept):
             raise ValueError("sites, process and effect go together")
+        if not (self.sites or self.faults or self.supply):
+            raise ValueError("a case has faults, or a supply, or sites with process and effect")
         if self.sites and (self.faults or self.supply):
             raise FieldError(("sites",), "goes without faults and supply: make another case")
         return self
@@ -191,9 +196,6 @@ class CampaignConfig(Strict):
     granularity: Literal["neuron", "block", "channel", "layer"] = "neuron"
     images: PositiveInt
     realisations: PositiveInt = 1
-    precision: Literal["float32", "bfloat16", "float16", "int8"] | None = Field(
-        default=None, description="None: the machine's number format"
-    )
     calibration_images: PositiveInt = Field(
         default=500, description="training images for int8, clipping and mean activations"
     )

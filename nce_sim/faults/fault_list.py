@@ -10,6 +10,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,21 @@ class FaultList:
         """Return the strikes of one fault in one inference."""
         return self._strikes.get((fault, realisation, inference, again), Strikes.none())
 
+    def check(self, mission: Mission, realisations: int, inferences: int) -> None:
+        """Raise InputError unless every strike lies within a mission of so many inferences."""
+        for (fault, realisation, inference, _), strikes in self._strikes.items():
+            space = mission.spaces[fault]
+            within = (strikes.element < space.elements) & (strikes.start < space.latency_cycles)
+            if realisation < realisations and inference < inferences and within.all():
+                continue
+            raise InputError(
+                f"the fault list belongs to another campaign: fault {fault} strikes realisation "
+                f"{realisation}, inference {inference}, element {int(strikes.element.max())} "
+                f"from cycle {int(strikes.start.max())}; here are {realisations} "
+                f"realisations of {inferences} inferences, {space.elements} elements and "
+                f"{space.latency_cycles} cycles"
+            )
+
     def __len__(self) -> int:
         return sum(len(each) for each in self._strikes.values())
 
@@ -48,8 +64,8 @@ class FaultList:
         found = {}
         for fault in range(len(mission.faults)):
             for realisation in range(realisations):
-                for inference in range(inferences):
-                    for again in (False, True):
+                for inference in range(inferences if not mission.stays(fault) else 1):
+                    for again in (False, True) if mission.retries(fault) else (False,):
                         strikes = mission.strikes(fault, realisation, inference, again)
                         if len(strikes):
                             found[fault, realisation, inference, again] = strikes
@@ -115,6 +131,10 @@ def _row(where: str, line: Sequence[str], sites: Sequence[str]) -> tuple[Key, Ro
         )
     if min(realisation, inference, element, start) < 0 or end <= start:
         raise InputError(f"{where}: numbers must be at least 0, and end after start")
+    if max(realisation, inference, element, start, end) > ALWAYS or not isfinite(noise):
+        raise InputError(f"{where}: numbers must be finite, and at most 2^62")
+    if again not in (0, 1):
+        raise InputError(f"{where}: again is 0 or 1, not {again}")
     if max(keep, ones, flip) > int(ALL) or min(keep, ones, flip) < 0:
         raise InputError(f"{where}: keep, set and flip are words of at most 32 bits")
     return (fault, realisation, inference, bool(again)), (

@@ -18,7 +18,7 @@ from nce_sim.faults.corruption import (
     corrupted_on_bus,
     weight_bits,
 )
-from nce_sim.faults.effects import BitFlip, Gaussian
+from nce_sim.faults.effects import BitFlip, Gaussian, StuckAt, Zero
 from nce_sim.faults.hits import Hits, hits_of
 from nce_sim.faults.models import check_layers
 from nce_sim.faults.processes import Address, Fault, Permanent, Single, Space, Transient
@@ -46,13 +46,15 @@ class Arrivals:
     """All that strikes one inference: hits on arrays, and words that are wrong in memories.
 
     `shared` words are wrong in every inference of the realisation. `detected`: a memory's code
-    cries out over what it cannot correct.
+    cries out over what it cannot correct. `noticed`: some logic noticed a fault and answered with
+    zero.
     """
 
     hits: Mapping[str, Attempts]
     own: Corruptions
     shared: Corruptions
     detected: bool
+    noticed: bool
 
     @property
     def words(self) -> int:
@@ -87,6 +89,7 @@ class Mission:
             if isinstance(fault.effect, Gaussian):
                 names = [w.layer.name for w in schedule.program.layers if w.on_array]
                 check_layers(fault.effect.mean_activation, names, "Gaussian: mean_activation")
+        self.spaces = [space_of(fault, schedule) for fault in self.faults]
         self._drawn: Struck = replay or _Draws(self, seed)
         self._kept: dict[tuple[int, int, int, bool], Hits] = {}
         self._shared: dict[tuple[int, int], tuple[Corruptions, bool]] = {}
@@ -96,17 +99,34 @@ class Mission:
         """Return the strikes of one fault in one inference."""
         return self._drawn.of(fault, realisation, inference, again)
 
+    def stays(self, fault: int) -> bool:
+        """Tell whether a fault is the same in every inference: that of the first stands for all."""
+        return _stays(self.faults[fault])
+
+    def retries(self, fault: int) -> bool:
+        """Tell whether the lanes that a fault strikes run waves again."""
+        site = self.faults[fault].site
+        if not site.on_array or site.domain is None:
+            return False
+        return ARRAY_SCHEMES[self.machine.arrays[site.domain].scheme].retries
+
     def arrivals(self, realisation: int, inference: int) -> Arrivals:
         """Return all that strikes one inference of one realisation."""
-        own, shared, detected = [Corruptions.none()], [Corruptions.none()], False
+        own, shared = [Corruptions.none()], [Corruptions.none()]
+        detected = noticed = False
         for number, fault in enumerate(self.faults):
+            notices = isinstance(fault.effect, Zero) and fault.effect.detected
             if fault.site.on_array:
+                if notices:
+                    noticed |= bool(len(self._hits(number, realisation, inference, False)))
                 continue
             found, cries = self._wrong_words(number, realisation, inference)
             (shared if _stays(fault) else own).append(found)
             detected |= cries
+            noticed |= notices and bool(len(found))
         hits = self.hits(realisation, inference)
-        return Arrivals(hits, Corruptions.join(own), Corruptions.join(shared), detected)
+        words = Corruptions.join(own), Corruptions.join(shared)
+        return Arrivals(hits, *words, detected, noticed)
 
     def _wrong_words(
         self, number: int, realisation: int, inference: int
@@ -218,7 +238,6 @@ class _Draws:
 
     def __init__(self, mission: Mission, seed: int) -> None:
         self.mission, self.seed = mission, seed
-        self.spaces = [space_of(fault, mission.schedule) for fault in mission.faults]
         streams = [fault.stream for fault in mission.faults]
         self.streams = [
             f"{stream}/{streams[:place].count(stream)}" for place, stream in enumerate(streams)
@@ -234,7 +253,9 @@ class _Draws:
             return Strikes.none()
         suffix = "/again" if again and not chosen.is_shared else ""
         address = Address(self.seed, self.streams[fault] + suffix, realisation)
-        return chosen.process.strikes(chosen.effect, self.spaces[fault], address, inference)
+        space = self.mission.spaces[fault]
+        strikes = chosen.process.strikes(chosen.effect, space, address, inference)
+        return at_their_bits(chosen, strikes, space.word_bits)
 
 
 @dataclass(frozen=True)
@@ -252,6 +273,26 @@ class _Left(Table):
 def _stays(fault: Fault) -> bool:
     """Tell whether a fault is there in every inference from the start."""
     return isinstance(fault.process, Permanent) and fault.process.onset_cycle == 0
+
+
+def at_their_bits(fault: Fault, strikes: Strikes, word_bits: int) -> Strikes:
+    """Let strikes on bits of a memory change those bits: an element is a bit of its word.
+
+    An effect that names a bit keeps it; several adjacent bits begin there, as far as the word goes.
+    """
+    effect = fault.effect
+    if fault.site.on_array or fault.site.domain is None or not len(strikes):
+        return strikes
+    bit = (strikes.element % word_bits).astype(np.uint32)
+    if isinstance(effect, BitFlip) and effect.bit is None and effect.adjacent:
+        lowest = np.minimum(bit, np.uint32(word_bits - effect.count))
+        flips = np.uint32(2**effect.count - 1) << lowest
+        return replace(strikes, change=replace(strikes.change, flip=flips))
+    if isinstance(effect, StuckAt) and effect.bit is None:
+        mask = np.uint32(1) << bit
+        ones = np.where(strikes.change.set > 0, mask, np.uint32(0))
+        return replace(strikes, change=replace(strikes.change, keep=~mask, set=ones))
+    return strikes
 
 
 def space_of(fault: Fault, schedule: Schedule) -> Space:

@@ -13,6 +13,7 @@ from math import ceil, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from nce_sim.errors import InputError
 from nce_sim.faults.effects import LASTING, MOMENTARY, Effect
@@ -28,6 +29,9 @@ MOST_FAULTS = 2_000_000
 
 LEAST_BLOCK_CYCLES = 1 << 16
 """Shorter pieces of a mission are not worth a generator of their own."""
+
+LONGEST_CYCLES = 1e15
+"""Mean lengths of the states of an intermittent fault: beyond any mission."""
 
 MEMORY_OF_A_STATE = 10
 """Mean lengths of on and off together after which a chain forgot its state, but for 4e-18."""
@@ -122,20 +126,25 @@ class Single:
 class Elements:
     """Which elements are faulty: those in `places`, or a share or number of all, drawn at random.
 
-    Drawn ones nest: a larger share holds those of a smaller one.
+    With `probability` each is faulty with that probability, independently. Drawn ones nest: a
+    larger share, number or probability holds those of a smaller one.
     """
 
     share: float | None = None
     count: int | None = None
     places: tuple[int, ...] | None = None
+    probability: float | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("share", "count", "places") if getattr(self, name) is not None]
+        names = ("share", "count", "places", "probability")
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError(
-                f"faulty elements are given by one of share, count or places, not by "
+                f"faulty elements are given by one of share, count, places or probability, not by "
                 f"{' and '.join(given) or 'none of them'}"
             )
+        if self.probability is not None:
+            check_number(self.probability, "probability of faulty elements", 1)
         if self.share is not None:
             check_number(self.share, "share of faulty elements", 1)
         if self.count is not None:
@@ -158,9 +167,12 @@ class Elements:
                 )
             return np.array(self.places, np.int64)
         count = self.count
-        if count is None:
-            assert self.share is not None
+        if self.share is not None:
             count = int(self.share * space.elements + 0.5)
+        if self.probability is not None:  # the inverse of the distribution: it rises with it
+            uniform = address.generator("number of elements").random()
+            count = int(binom.ppf(uniform, space.elements, self.probability))
+        assert count is not None
         if count > space.elements:
             raise InputError(
                 f"count of faulty elements must be at most {space.elements}, all of the site, not "
@@ -210,7 +222,7 @@ class Intermittent:
 
     def __post_init__(self) -> None:
         for which in ("on_cycles", "off_cycles"):
-            check_number(getattr(self, which), f"Intermittent: {which}")
+            check_number(getattr(self, which), f"Intermittent: {which}", LONGEST_CYCLES)
             if getattr(self, which) == 0:
                 raise InputError(f"Intermittent: {which} must be above 0")
 

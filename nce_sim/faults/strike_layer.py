@@ -12,7 +12,7 @@ from nce_sim.faults.hits import OUTPUT, Hits
 from nce_sim.faults.lanes import LayerLanes, turns
 from nce_sim.faults.table import Counts
 from nce_sim.faults.views import View, change_words
-from nce_sim.faults.voting import Outcome, Struck, vote
+from nce_sim.faults.voting import NO_WAVES, Outcome, Struck, vote
 from nce_sim.protection.schemes import ArrayScheme
 from nce_sim.workload.execute import Executable
 from nce_sim.workload.layer import Layer
@@ -69,17 +69,15 @@ def strike_layer(
     if not hits and bounds is None:
         empty = np.empty(0, np.int64)
         return outputs, LayerOutcome(np.zeros(len(outputs), np.int64), empty, {})
+    if bounds is not None:
+        outputs = bounds.hold(outputs)
     struck_outputs = outputs.clone(memory_format=torch.preserve_format)
     failed = [np.empty(0, np.int64)]
     repeated: dict[str, NDArray[np.int64]] = {}
     for array, each in hits.items():
-        for view, mine in zip(views, _by_view(views, each), strict=True):
-            if not len(mine.first):
-                continue
-            outcome = _lanes_outcome(view, layer, mine)
+        outcomes, repeated[array] = _outcomes_by_view(layer, views, each)
+        for outcome in outcomes:
             failed.append(outcome.failed)
-            before = repeated.get(array, outcome.repeated)
-            repeated[array] = np.unique(np.concatenate([before, outcome.repeated]), axis=0)
             _store_sums(executable, layer, struck_outputs, outcome)
     if bounds is not None:
         struck_outputs = bounds.hold(struck_outputs)
@@ -93,6 +91,26 @@ def changed_outputs(before: Tensor, after: Tensor) -> Counts:
     """Count, for each image, the outputs that are others than before; NaN is like NaN."""
     differs = (before != after) & ~(before.isnan() & after.isnan())
     return np.asarray(differs.flatten(1).sum(1).cpu().numpy(), np.int64)
+
+
+def _outcomes_by_view(
+    layer: Layer, views: Sequence[View], hits: ArrayHits
+) -> tuple[list[Outcome], NDArray[np.int64]]:
+    """Return what each view's lanes hand on, and the waves that run again in any of them.
+
+    A wave runs again whole, whichever view the neuron belongs to that asks for it: once all such
+    waves are known, views that have more to repeat are voted on once more.
+    """
+    parts = list(zip(views, _by_view(views, hits), strict=True))
+    outcomes = [_lanes_outcome(view, layer, mine) for view, mine in parts if len(mine.first)]
+    repeated = np.unique(np.concatenate([NO_WAVES, *(each.repeated for each in outcomes)]), axis=0)
+    if len(repeated) and len(views) > 1:
+        outcomes = [
+            _lanes_outcome(view, layer, mine, repeated)
+            for view, mine in parts
+            if len(mine.first) or len(mine.again)
+        ]
+    return outcomes, repeated
 
 
 def _by_view(views: Sequence[View], hits: ArrayHits) -> list[ArrayHits]:
@@ -117,7 +135,9 @@ def _view_of(views: Sequence[View], struck: Struck) -> Counts:
     return found
 
 
-def _lanes_outcome(view: View, layer: Layer, hits: ArrayHits) -> Outcome:
+def _lanes_outcome(
+    view: View, layer: Layer, hits: ArrayHits, others: NDArray[np.int64] = NO_WAVES
+) -> Outcome:
     """Step the struck lanes of a view; only the images that are struck leave torch."""
     first, again = hits.first, hits.again
     images = np.unique(np.concatenate([first.image, again.image]))
@@ -127,7 +147,9 @@ def _lanes_outcome(view: View, layer: Layer, hits: ArrayHits) -> Outcome:
     first, again = (
         Struck(each.hits, np.searchsorted(images, each.image)) for each in (first, again)
     )
-    outcome = vote(lanes, hits.scheme, first, again)
+    mine = others[np.isin(others[:, 0], images)]
+    mine = np.stack([np.searchsorted(images, mine[:, 0]), mine[:, 1]], axis=1)
+    outcome = vote(lanes, hits.scheme, first, again, mine)
     repeated = outcome.repeated.copy()
     repeated[:, 0] = images[repeated[:, 0]]
     return Outcome(

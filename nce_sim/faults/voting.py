@@ -51,23 +51,30 @@ class Outcome:
     failed: Counts
 
 
-def vote(lanes: LayerLanes, scheme: ArrayScheme, first: Struck, again: Struck) -> Outcome:
+NO_WAVES = np.empty((0, 2), np.int64)
+
+
+def vote(
+    lanes: LayerLanes, scheme: ArrayScheme, first: Struck, again: Struck,
+    others: NDArray[np.int64] = NO_WAVES,
+) -> Outcome:  # fmt: skip
     """Return what an array hands on when `first` strikes it, and `again` while waves run again.
 
-    All hits are on words before the non-linearity.
+    All hits are on words before the non-linearity. `others` are waves (image, execution) that run
+    again because of neurons that are not among these.
     """
     if scheme.work_factor == 1 and scheme.check is None:
         lost = _among(_pairs(first), _pairs(first[_loses_sum(first.hits)]))
         if lost.any():
             return _join(_lose(lanes, first[lost]), vote(lanes, scheme, first[~lost], again))
     once = _Versions(lanes, scheme, first)
-    if not (scheme.retries and once.wrong.any()):
+    if not (scheme.retries and (once.wrong.any() or len(others))):
         return Outcome(
-            once.image, once.neuron, once.sums_of(once.voted), once.voted != once.clean,
-            np.empty((0, 2), np.int64), np.empty(0, np.int64),
+            once.image, once.neuron, once.sums_of(once.voted), once.voted != once.clean, NO_WAVES,
+            np.empty(0, np.int64),
         )  # fmt: skip
     waves = np.stack([once.image, once.wave], axis=1)
-    repeated = np.unique(waves[once.wrong], axis=0)
+    repeated = np.unique(np.concatenate([waves[once.wrong], others]), axis=0)
     mine = np.stack([again.image, again.hits.execution], axis=1)
     twice = _Versions(lanes, scheme, again.take(_among(mine, repeated)))
     # What ran again without a strike of its own is right now.
@@ -100,7 +107,7 @@ def _lose(lanes: LayerLanes, struck: Struck) -> Outcome:
         words[pair[turn]] = hits[turn].change.of(words[pair[turn]])
     return Outcome(
         pairs[:, 0], pairs[:, 1], lanes.format.sum_of_bits(words), np.ones(len(pairs), bool),
-        np.empty((0, 2), np.int64), np.empty(0, np.int64),
+        NO_WAVES, np.empty(0, np.int64),
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def _process(given: config.Process) -> Process:
 
 
 def _elements(given: config.FaultyElements) -> Elements:
-    return Elements(given.share, given.count, given.places)
+    return Elements(given.share, given.count, given.places, given.probability)
 
 
 def _effect(given: config.Effect, means: Callable[[], Mapping[str, float]]) -> Effect:
@@ -186,7 +186,7 @@ def supply_faults(
     rate = getattr(point.lane_error_rate_per_cycle, supply.figure)
     stuck = StuckAt(value=0) if point.direction == "one_to_zero" else StuckAt()
     faults = [
-        Fault(Site(UNPROTECTED, buffer), Permanent(Elements(share=cells)), stuck)
+        Fault(Site(UNPROTECTED, buffer), Permanent(Elements(probability=cells)), stuck)
         for buffer in BUFFERS
     ]
     faults.append(Fault(Site(UNPROTECTED, "accumulator"), Transient(rate), BitFlip()))
@@ -224,7 +224,7 @@ def run_campaign(
     Raises InputError for what does not fit.
     """
     train, images = training.first(campaign.calibration_images), test.first(campaign.images)
-    calibration = _calibration(campaign, machine, network, train)
+    calibration = _calibration(machine, network, train)
     measured: list[Mapping[str, float]] = []
 
     def means() -> Mapping[str, float]:
@@ -242,8 +242,8 @@ def run_campaign(
             advance = stage(f"{case.name} at {fraction:.0%}"[:40], len(images))
             result = inject(
                 network, images.images, images.labels, run.schedule, case.faults,
-                realisations=campaign.realisations, seed=seed, precision=campaign.precision,
-                calibration=calibration, device=device, mission=mission,
+                realisations=campaign.realisations, seed=seed, calibration=calibration,
+                device=device, mission=mission,
                 progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
             )  # fmt: skip
             points.append(
@@ -255,12 +255,8 @@ def run_campaign(
     return CampaignResult(campaign, network, machine, data, ranking, seed, tuple(points))
 
 
-def _calibration(
-    campaign: config.CampaignConfig, machine: Machine, network: Workload, train: Dataset
-) -> Calibration | None:
-    is_int8 = campaign.precision == "int8" or (
-        campaign.precision is None and machine.config.number_format == "int8"
-    )
+def _calibration(machine: Machine, network: Workload, train: Dataset) -> Calibration | None:
+    is_int8 = machine.config.number_format == "int8"
     clips = any(array.clip for array in machine.config.arrays.values())
     return calibrate(network, train.images) if is_int8 or clips else None
 
@@ -273,6 +269,7 @@ def _recorded(
     sites = [str(fault.site) for fault in mission.faults]
     if replay is not None:
         kept = FaultList.load(numbered(replay, number), sites)
+        kept.check(mission, campaign.realisations, campaign.images)
         return Mission(run.schedule, mission.faults, replay=kept)
     if save is not None:
         drawn = FaultList.of_mission(mission, campaign.realisations, campaign.images)
