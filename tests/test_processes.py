@@ -462,7 +462,7 @@ def strike(process, effect=StuckAt(), space=SPACE):  # noqa: B008
         (lambda: strike(Transient(1e3), FLIP), r"Transient: 4\.8e\+07 .* at most 2e\+06"),
         (lambda: Single(0), "Single: count must be a whole number from 1 .*not 0"),
         (lambda: Single(1.5), "Single: count .* whole number .*1.5"),
-        (lambda: Elements(), "one of share, count or places, not by none"),
+        (lambda: Elements(), "one of share, count, places or probability, not by none"),
         (lambda: Elements(share=0.1, count=3), "not by share and count"),
         (lambda: Elements(share=1.1), "share of faulty elements must be .* 0 to 1, not 1.1"),
         (lambda: Elements(count=-1), "count of faulty elements .* at least 0, not -1"),
