@@ -30,10 +30,21 @@ def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
     return np.random.Generator(philox(seed, stream, *counters))
 
 
-def random_bytes(seed: int, stream: str, count: int, *counters: int) -> NDArray[np.uint8]:
-    """Return the first `count` bytes of one row."""
-    words = philox(seed, stream, *counters).random_raw(-(-count // 8))
-    return words.astype("<u8", copy=False).view(np.uint8)[:count]
+WORDS_AT_ONCE = 2**13
+"""64-bit words that are drawn at a time: fewer than make the allocator ask for fresh pages."""
+
+
+def random_bytes(
+    seed: int, stream: str, count: int, *counters: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the first `count` bytes of one row, in `out` if it is given."""
+    found = np.empty(count, np.uint8) if out is None else out
+    bits = philox(seed, stream, *counters)
+    for start in range(0, count, 8 * WORDS_AT_ONCE):
+        part = found[start : start + 8 * WORDS_AT_ONCE]
+        words = bits.random_raw(-(-len(part) // 8)).astype("<u8", copy=False)
+        part[:] = words.view(np.uint8)[: len(part)]
+    return found
 
 
 def uniforms_at(key: int, places: NDArray[np.int64]) -> NDArray[np.float64]:

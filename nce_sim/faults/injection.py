@@ -80,7 +80,9 @@ class BlockDraws:
         """A uniform byte for each neuron: the leading eight bits of its uniform number."""
         drawn = self.scratch.take("bytes", torch.uint8, len(self.images), self.neurons).numpy()
         for row, image in zip(drawn, self.images, strict=True):
-            row[:] = random_bytes(self.seed, "dropout", self.neurons, self.realisation, image)
+            random_bytes(
+                self.seed, "dropout", self.neurons, self.realisation, image, out=row
+            )  # fmt: skip
         return drawn
 
     def hits(self, probability: float) -> Tensor:
