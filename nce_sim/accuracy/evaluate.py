@@ -39,6 +39,7 @@ from nce_sim.workload.execute import (
     forward,
     has_fast_bfloat16,
     pad_block,
+    pad_places,
     prepare,
 )
 from nce_sim.workload.graph import Workload
@@ -317,8 +318,7 @@ class _BlockRunner:
 
     def draws(self, seed: int, realisation: int, places: Sequence[int]) -> BlockDraws:
         """Return the draws for the images at `places`, the last repeated like the padding."""
-        missing = len(self.first_output) - len(places)
-        padded = [*places, *[places[-1]] * missing]
+        padded = pad_places(places, len(self.first_output))
         return BlockDraws(self.executable, seed, realisation, padded, self.scratch)
 
     def predict(

@@ -41,6 +41,7 @@ from nce_sim.workload.execute import (
     check_device,
     forward,
     pad_block,
+    pad_places,
     prepare,
 )
 from nce_sim.workload.graph import Workload
@@ -225,10 +226,10 @@ def inject(
     check_confidence(confidence)
     listed = list_faults(faults)
     machine = schedule.program.machine
-    chosen = precision or PRECISION_OF_FORMAT[machine.number_format]
+    own = PRECISION_OF_FORMAT[machine.number_format]
+    chosen = precision or own
     in_hardware = [fault for fault in listed if isinstance(fault, Fault)]
     mission = mission or Mission(schedule, in_hardware, seed)
-    own = PRECISION_OF_FORMAT[machine.number_format]
     if mission.faults and chosen != own:
         raise InputError(
             f"precision '{chosen}': faults of the hardware strike words of the machine's number "
@@ -253,8 +254,7 @@ def inject(
         for realisation in range(realisations):
             places = range(block.start, block.stop)
             arrivals = [mission.arrivals(realisation, inference) for inference in places]
-            padded = [*places, *[places[-1]] * (length - len(places))]
-            draws = BlockDraws(executable, seed, realisation, padded)
+            draws = BlockDraws(executable, seed, realisation, pad_places(places, length))
             hooks = [injector.hook(draws) for injector in on_outputs]
             waves.append(runner.strike(arrivals, hooks, found, realisation, block.start))
         if progress is not None:

@@ -5,8 +5,7 @@ the operands of the last step are gone, or the skewed operands have not come yet
 inference at a site are found at once.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +148,8 @@ def _of_windows(
     return Hits.join([Hits.none(), *parts])
 
 
-class _Lanes(NamedTuple):
+@dataclass(frozen=True)
+class _Lanes(Table):
     """Struck lanes during executions: `place` of the strike, `which` execution."""
 
     place: Counts
@@ -157,10 +157,6 @@ class _Lanes(NamedTuple):
     row: Counts
     column: Counts
     version: Counts
-
-    def take(self, places: Counts) -> "_Lanes":
-        """Return some of them."""
-        return _Lanes(*(each[places] for each in self))
 
 
 def _overlapping(
@@ -200,7 +196,8 @@ def _of_run(
     high = np.minimum(strikes.end[lanes.place] - begin, cycles)
     within = np.flatnonzero(low < high)
     lanes, low, high = lanes.take(within), low[within], high[within]
-    place, which, row, column, version = lanes
+    place, which, version = lanes.place, lanes.which, lanes.version
+    row, column = lanes.row, lanes.column
     first, last = executions.steps_between(which, low, high - 1, row, column)
     limit = executions.last_step[which] - (1 if target in (WEIGHT, INPUT) else 0)
     number = np.full(len(which), run)
@@ -213,7 +210,8 @@ def _of_run(
     return _table(executions, strikes, target, found)
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True)
+class _Found(Table):
     """Words found, before those of idle lanes are dropped: see `Hits`."""
 
     place: Counts
@@ -223,10 +221,6 @@ class _Found(NamedTuple):
     neuron: Counts
     first: Counts
     last: Counts
-
-    def take(self, places: Counts) -> "_Found":
-        """Return some of them."""
-        return _Found(*(each[places] for each in self))
 
 
 def _all_rows(
@@ -243,7 +237,7 @@ def _all_rows(
     spread = found.take(every)
     row = np.tile(np.arange(rows), len(found.which))
     neuron = executions.neurons_of(spread.which, row, column[every], spread.run, inference)
-    return spread._replace(neuron=neuron)
+    return replace(spread, neuron=neuron)
 
 
 def _reads_weights(

@@ -29,6 +29,9 @@ from nce_sim.machine.lookup import Schedule
 from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
 
+MOST_KEPT_HITS = 1 << 21
+"""Hits of faults that stay, of all realisations, that are kept from block to block: 150 MB."""
+
 MOST_KEPT = 256
 """Faults that last, by realisation, whose wrong words are remembered."""
 
@@ -91,7 +94,7 @@ class Mission:
                 check_layers(fault.effect.mean_activation, names, "Gaussian: mean_activation")
         self.spaces = [space_of(fault, schedule) for fault in self.faults]
         self._drawn: Struck = replay or _Draws(self, seed)
-        self._kept: dict[tuple[int, int, int, bool], Hits] = {}
+        self._kept: dict[tuple[int, int], Hits] = {}
         self._shared: dict[tuple[int, int], tuple[Corruptions, bool]] = {}
         self._left: dict[tuple[int, int], tuple[int, _Left]] = {}
 
@@ -210,9 +213,10 @@ class Mission:
         fault = self.faults[number]
         if self.machine.controller.rotation == "inferences" or not _stays(fault):
             return self._find(number, realisation, inference, again)
-        key = (number, realisation, 0, False)
+        key = number, realisation
         if key not in self._kept:
-            self._kept = {kept: hits for kept, hits in self._kept.items() if kept[1] == realisation}
+            if sum(map(len, self._kept.values())) >= MOST_KEPT_HITS:
+                self._kept.clear()
             self._kept[key] = self._find(number, realisation, inference, again)
         return self._kept[key]
 

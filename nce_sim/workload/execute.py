@@ -3,7 +3,7 @@
 A layer's outputs follow from its lanes' sums (accumulators): `Executable.finish` says how.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -246,6 +246,11 @@ def pad_block(tensor: Tensor, length: int) -> Tensor:
     if missing == 0:
         return tensor
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+
+
+def pad_places(places: Sequence[int], length: int) -> list[int]:
+    """Repeat the last place as `pad_block` repeats its image."""
+    return [*places, *[places[-1]] * (length - len(places))]
 
 
 def check_device(device: str) -> None:
