@@ -1,25 +1,28 @@
 """The paper's fault models: exact probabilities, nesting, addresses of the random numbers."""
 
 import itertools
+import struct
 from fractions import Fraction
+from hashlib import sha256
 from math import cos, log, pi, sin, sqrt
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy.stats import binom, kstest, norm
 from small_networks import all_convolutional, images, labels, with_pooling
 
 import nce_sim as nce
 from nce_sim.faults.injection import (
-    WORDS,
+    PAIRS,
     BlockDraws,
     Injector,
     Scratch,
     places_of,
     standard_normals,
 )
-from nce_sim.seeding import philox, random_bytes, uniforms_at
+from nce_sim.seeding import RandomRow, philox, uniforms_at
 from nce_sim.workload.execute import prepare
 from nce_sim.workload.layout import by_position, from_position, restore_shape, rows_by_position
 
@@ -62,13 +65,20 @@ def test_hits_are_those_of_a_slow_obvious_computation(network, p):
     drawn = BlockDraws(prepare(network, "float32"), 5, 2, [3, 8])
     hits = drawn.hits(p)
     for row, image in enumerate([3, 8]):
-        words = philox(5, "dropout", 2, image).random_raw(-(-network.neurons // 8))
+        drawn_bytes = key_stream(f"5/dropout/2/{image}", network.neurons)
         key = int(philox(5, "dropout tie", 2, image).random_raw())
         for neuron in range(network.neurons):
-            byte = int(words[neuron // 8]) >> 8 * (neuron % 8) & 255
-            excess = 256 * Fraction(p) - byte
+            excess = 256 * Fraction(p) - drawn_bytes[neuron]
             hit = excess >= 1 or (excess > 0 and split_mix(key, neuron) < excess)
             assert bool(hits[row, neuron]) == hit
+
+
+def key_stream(name, count):
+    """AES of 0, 1, 2, ... one block at a time, keyed by the hash of the row's name."""
+    key = sha256(name.encode()).digest()[:16]
+    encrypt = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    blocks = (encrypt.update(place.to_bytes(16, "big")) for place in range(-(-count // 16)))
+    return b"".join(blocks)[:count]
 
 
 def split_mix(key, place):
@@ -79,21 +89,17 @@ def split_mix(key, place):
     return Fraction((state ^ state >> 31) >> 11, 2**53)
 
 
-@pytest.mark.parametrize("count", [1, 7, 2 * WORDS + 3, 4 * WORDS])
+@pytest.mark.parametrize("count", [1, 7, 2 * PAIRS + 3, 4 * PAIRS])
 def test_normals_are_those_of_a_slow_obvious_computation(count):
     fast = standard_normals(4, "test", count, 1).tolist()
-    words = [int(word) for word in philox(4, "test", 1).random_raw(-(-count // 2))]
-    first, second = ([halves(word)[which] for word in words] for which in (0, 1))
+    pairs = -(-count // 2)
+    words = struct.unpack(f"<{2 * pairs}i", key_stream("4/test/1", 8 * pairs))
+    first, second = words[::2], words[1::2]
     for place in {0, count // 2 - 1, count // 2, count - 1} & set(range(count)):
-        pair = place % len(words)
+        pair = place % pairs
         radius = sqrt(-2 * log(min(1, (abs(first[pair]) + 0.5) / 2**31)))
-        turn = (cos, sin)[place // len(words)](pi * second[pair] / 2**31)
+        turn = (cos, sin)[place // pairs](pi * second[pair] / 2**31)
         assert fast[place] == pytest.approx(radius * turn, abs=2e-6)
-
-
-def halves(word):
-    """The lower and the upper 32 bits, as signed integers."""
-    return [(part ^ 2**31) - 2**31 for part in (word % 2**32, word >> 32)]
 
 
 def test_draws_may_share_memory_one_after_another(network):
@@ -148,16 +154,31 @@ def test_uniform_hash_is_uniform():
     assert sample.max() < 1
 
 
-def test_philox_rows_are_addressed_by_name_and_counters():
-    assert np.array_equal(random_bytes(1, "a", 100, 2, 3), random_bytes(1, "a", 100, 2, 3)[:100])
+def test_rows_are_addressed_by_name_and_counters():
     rows = {
-        bytes(random_bytes(seed, stream, 16, *counters))
-        for seed, stream, counters in ((1, "a", (2, 3)), (1, "a", (3, 2)), (1, "b", (2, 3)),
-                                       (2, "a", (2, 3)), (1, "a", (2,)))
-    }  # fmt: skip
+        random_bytes(16, *place)
+        for place in ((1, "a", 2, 3), (1, "a", 3, 2), (1, "b", 2, 3), (2, "a", 2, 3), (1, "a", 2))
+    }
     assert len(rows) == 5
     with pytest.raises(ValueError, match="at most three"):
         philox(1, "a", 1, 2, 3, 4)
+
+
+def test_a_row_of_bytes_goes_on_where_it_stopped():
+    whole = random_bytes(200_000, 1, "a", 2)
+    assert whole == key_stream("1/a/2", 200_000)
+    row, parts = RandomRow(1, "a", 2), []
+    for count in (1, 15, 16, 70_000, 129_968):
+        part = np.empty(count, np.uint8)
+        row.fill(part)
+        parts.append(part)
+    assert np.concatenate(parts).tobytes() == whole
+
+
+def random_bytes(count, *place):
+    drawn = np.empty(count, np.uint8)
+    RandomRow(*place).fill(drawn)
+    return drawn.tobytes()
 
 
 def apply(network, split, fault, output, layer_name, image=0):
