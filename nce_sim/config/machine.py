@@ -457,8 +457,8 @@ def _unfit_supply(
         return
     if table.nominal_voltage_v != technology.voltage_v:
         yield (
-            f"voltage table '{table.name}' has {table.nominal_voltage_v:g} V as nominal, technology "
-            f"'{technology.name}' {technology.voltage_v:g} V: take a table for this technology"
+            f"voltage table '{table.name}' has {table.nominal_voltage_v:g} V as nominal, "
+            f"technology '{technology.name}' {technology.voltage_v:g} V: take a table for it"
         )
         return
     covered = table.limits

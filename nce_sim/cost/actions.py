@@ -12,7 +12,6 @@ from nce_sim.cost.area import (
     Area,
     buffer_srams,
     codec_of,
-    lane_area_um2,
     registers_of_mac,
     stored_bits,
 )
@@ -95,7 +94,8 @@ def _lane_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterator
     """Multiply-accumulates with their registers and what checks them, votes, and clipping."""
     technology, number_format = machine.technology, machine.config.number_format
     scheme = ARRAY_SCHEMES[domain.array.scheme]
-    checked, check, checks = 1.0, "", ()
+    checked, check = 1.0, ""
+    checks: tuple[str, ...] = ()
     if scheme.name in technology.lane_overheads:
         path = f"lane_overheads.{scheme.name}.energy"
         checked += technology.lane_overheads[scheme.name].energy.value
@@ -164,24 +164,31 @@ def _buffer_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterat
             yield Action(
                 "buffers", name, f"{way} {buffer} buffer", f"{buffers.word_bits}-bit word",
                 energy_pj, f"{way}_pj, {bits} bits stored, by the fit of sram.rows", figures,
-                of_domain(
-                    name, lambda done, moved=moved, buffer=buffer: moved(done, buffer) / word_bytes
-                ),
+                _words(name, moved, (buffer,), word_bytes),
             )  # fmt: skip
     codec = codec_of(technology, buffers.scheme)
     if codec is None:
         return
-    codings = (("decode", codec.decode_pj, _read_bytes), ("encode", codec.encode_pj, _written_bytes))
+    codings = (
+        ("decode", codec.decode_pj, _read_bytes),
+        ("encode", codec.encode_pj, _written_bytes),
+    )
     for way, figure, moved in codings:
         path = f"{buffers.scheme}.{way}_pj"
         yield Action(
             "buffers", name, f"{way} {buffers.scheme}", "64-bit word", figure.value, path, (path,),
-            of_domain(
-                name,
-                lambda done, moved=moved: sum(moved(done, buffer) for buffer in HALVES)
-                * 8 / CODEWORD_BITS,
-            ),
+            _words(name, moved, tuple(HALVES), CODEWORD_BITS // 8),
         )  # fmt: skip
+
+
+def _words(
+    domain: str, moved: Callable[[DomainActivity, str], int], buffers: tuple[str, ...],
+    word_bytes: int,
+) -> Count:  # fmt: skip
+    """Return the count of the words that `moved` tells of some buffers."""
+    return of_domain(
+        domain, lambda done: sum(moved(done, buffer) for buffer in buffers) / word_bytes
+    )
 
 
 def _level_shifts(machine: Machine, name: str) -> Action:
@@ -202,7 +209,9 @@ def _domain_leakage(
     logic_mw = technology.logic_leakage_mw_per_mm2.value * supply.leakage
     logic = ("logic_leakage_mw_per_mm2", "wiring_factor", *supply.figures)
 
-    def leaks(component: str, what: str, mw: float, formula: str, figures: tuple[str, ...]) -> Action:
+    def leaks(
+        component: str, what: str, mw: float, formula: str, figures: tuple[str, ...]
+    ) -> Action:
         return Action(
             component, name, what, "us", mw * PJ_PER_MW_US, formula + supply.leakage_formula,
             figures, lambda activity: activity.latency_cycles / clock_mhz, is_leakage=True,

@@ -14,10 +14,11 @@ class DomainActivity:
     `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
     `clips` are outputs that were compared with their layer's range; `busy_lane_cycles` and
     `idle_lane_cycles` are cycles of lanes with and without a neuron while their array computes,
-    `lane_wakes` how often lanes got a neuron after they had none; `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are the other
-    domain's. `output_bytes` leave the lanes; `resident_read_bytes` and `resident_written_bytes`
-    move through the domain's resident buffer, crossings to the other domain included.
-    `exchanged_bytes` of data come from or go to the rest of the machine, over the bus.
+    `lane_wakes` how often lanes got a neuron after they had none; `padded_macs` of these multiply
+    padding. `overflow_neurons` of the `neurons` are the other domain's. `output_bytes` leave the
+    lanes; `resident_read_bytes` and `resident_written_bytes` move through the domain's resident
+    buffer, crossings to the other domain included. `exchanged_bytes` of data come from or go to the
+    rest of the machine, over the bus.
     """
 
     neurons: int

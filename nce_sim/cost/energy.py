@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 
     layer: str
     action: Action
-    count: float
+    times: float
     energy_aj: int
 
 

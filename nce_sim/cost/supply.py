@@ -1,4 +1,4 @@
-"""What a domain's supply voltage and the temperature do to its energy per action and its leakage."""
+"""What a domain's supply voltage and the temperature do to energy per action and to leakage."""
 
 from dataclasses import dataclass
 from itertools import pairwise

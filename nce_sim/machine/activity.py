@@ -71,7 +71,9 @@ def _layer_activity(program: Program, start: int, end: int) -> Activity:
 def _sum_streams(program: Program) -> _Moved:
     moved = _Moved(
         {(array, what): 0 for array in DOMAINS for what in (WEIGHTS, INPUTS, CROSSINGS, OUTPUTS)},
-        *(dict.fromkeys(DOMAINS, 0) for _ in range(3)),
+        dict.fromkeys(DOMAINS, 0),
+        dict.fromkeys(DOMAINS, 0),
+        dict.fromkeys(DOMAINS, 0),
     )
     for array, stream in _streams(program):
         moved.by_array[array, stream.what] += stream.data_bytes
@@ -195,7 +197,9 @@ class _ShareCounts:
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
             busy_lane_cycles=_lane_cycles(share, plan, runs, plan.neurons),
-            idle_lane_cycles=_lane_cycles(share, plan, runs, plan.array.config.lanes - plan.neurons),
+            idle_lane_cycles=_lane_cycles(
+                share, plan, runs, plan.array.config.lanes - plan.neurons
+            ),
             lane_wakes=images * _lane_wakes(plan),
         )
 

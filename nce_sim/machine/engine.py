@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import simpy
 
 from nce_sim.config.machine import Machine, exact
-from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.actions import PJ_PER_MW_US
+from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.area import Area, area
 from nce_sim.cost.energy import Energy, energy
 from nce_sim.errors import InputError
