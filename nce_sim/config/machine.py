@@ -420,14 +420,21 @@ def _out_of_range(machine: Machine) -> Iterator[str]:
             f"temperature_k is {temperature_k:g}: technology '{technology.name}' allows "
             f"{leakage.lowest_k:g} to {leakage.highest_k:g} K"
         )
-    slowest_ns = max(row.cycle_ns for row in technology.sram.rows)
     for name, domain in config.domains.items():
+        slowest_ns = _slowest_bank_ns(domain.buffers, technology)
         if domain.supply_v is None:
             yield from _too_fast(config, "", slowest_ns, technology)
         else:
             yield from _unfit_supply(machine, name, domain.supply_v, slowest_ns)
     if config.fabric is not None and config.protected.supply_v != config.unprotected.supply_v:
         yield "protected.supply_v and unprotected.supply_v differ: a fabric's lanes share a supply"
+
+
+def _slowest_bank_ns(buffers: BufferConfig, technology: Technology) -> float:
+    """Return the cycle time of the slowest bank with the words of a domain's buffers."""
+    checked = buffers.scheme in ("parity", "secded")
+    bits = buffers.word_bits * 9 // 8 if checked else buffers.word_bits
+    return max(row.cycle_ns for row in technology.sram.rows if row.word_bits == bits)
 
 
 def _too_fast(
