@@ -361,8 +361,10 @@ class Machine(Strict):
         return self.config.domains[domain].supply_v or self.technology.voltage_v
 
 
-def load_machine(name_or_path: str | Path) -> Machine:
+def load_machine(name_or_path: str | Path, technology: str | None = None) -> Machine:
     """Load a bundled machine by name, or any machine by the path of its YAML file.
+
+    `technology`, a bundled table's name or a path, takes the place of the file's own.
 
     Raises InputError for an unknown name, for a file that does not fit the schema, for a number
     format, a scheme, a memory or a cell type without figures, and for a clock or a supply that its
@@ -375,9 +377,10 @@ def load_machine(name_or_path: str | Path) -> Machine:
         if not path.is_file():
             raise unknown_name("machine", str(name_or_path), list_machines())
     config = load_yaml(path, MachineConfig)
-    technology = load_technology(config.technology, folder / "technology", path.parent)
+    beside = path.parent if technology is None else Path()
+    table = load_technology(technology or config.technology, folder / "technology", beside)
     voltage = None if config.voltage is None else load_voltage(config.voltage, path.parent)
-    machine = Machine(config=config, technology=technology, voltage=voltage)
+    machine = Machine(config=config, technology=table, voltage=voltage)
     for mistake in chain(_without_figures(machine), _out_of_range(machine)):
         raise InputError(f"{path}: {mistake}")
     return machine
