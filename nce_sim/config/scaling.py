@@ -94,7 +94,7 @@ def stillmaker_baas_2017(start: Point, end: Point) -> Factors:
     rule by up to 1.28 in energy and 1.39 in area, hence 0.4.
 
     The paper has no leakage. It is taken to follow the energy of a gate, as other estimators do;
-    the same banks differ from that by up to 1.7, those of low-standby-power cells by up to 8.
+    the same banks differ from that by up to 1.7, those of low-standby-power cells by up to 8.5.
     Wires keep their capacitance a length, so that their energy follows the voltage only.
     """
     energy = _fitted(end, _energy) / _fitted(start, _energy)
