@@ -5,12 +5,12 @@ is an assumption.
 """
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from nce_sim.config.bundle import unknown_name
-from nce_sim.config.loader import Strict, load_yaml
+from nce_sim.config.loader import FieldError, Strict, load_yaml
 
 NumberFormat = Literal["int8", "fp16", "bf16", "fp32"]
 BYTES_BY_FORMAT: dict[str, int] = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
@@ -51,9 +51,10 @@ class MacFigures(Strict):
 
 
 class SramRow(Strict):
-    """One SRAM bank with 64-bit words."""
+    """One SRAM bank."""
 
     capacity_kib: PositiveFloat
+    word_bits: Literal[64, 72, 128, 144] = Field(description="check bits included")
     read_pj: PositiveFloat
     write_pj: PositiveFloat
     leakage_mw: PositiveFloat
@@ -61,13 +62,93 @@ class SramRow(Strict):
     cycle_ns: PositiveFloat
 
 
+CellType = Literal["lstp", "lop", "hp"]
+"""SRAM cells for low standby power, low operating power, and high performance."""
+
+
 class SramFigures(Strict):
-    """SRAM banks by size; larger buffers are made of several banks."""
+    """SRAM banks by size and word width; larger buffers are made of several banks.
+
+    A power law of the capacity is fitted through the rows of a width, which are rough. The rows
+    hold for cells of `cell_type`; `leakage_by_cell_type` is relative to them.
+    """
 
     largest_bank_kib: PositiveInt
-    cell_type: str
+    cell_type: CellType
     source: str
-    rows: tuple[SramRow, ...] = Field(min_length=2, strict=False)
+    energy_factor: Figure = Field(description="on every row's energies: 1 and its range")
+    area_factor: Figure = Field(description="on every row's area: 1 and its range")
+    leakage_factor: Figure = Field(description="on every row's leakage: 1 and its range")
+    leakage_by_cell_type: dict[CellType, Figure]
+    rows: tuple[SramRow, ...] = Field(min_length=8, strict=False)
+
+    @model_validator(mode="after")
+    def _two_rows_a_width(self) -> Self:
+        for bits in get_args(SramRow.model_fields["word_bits"].annotation):
+            sizes = {row.capacity_kib for row in self.rows if row.word_bits == bits}
+            if len(sizes) < 2:
+                raise FieldError(
+                    ("rows",), f"banks of at least 2 sizes with {bits}-bit words are needed"
+                )
+        return self
+
+
+class VoltageFactor(Strict):
+    """Leakage power at a share of the nominal voltage, relative to that at nominal voltage."""
+
+    ratio: float = Field(gt=0, le=1)
+    factor: float = Field(gt=0, le=1)
+
+
+class LeakageFigures(Strict):
+    """How leakage depends on temperature and voltage, and what gating saves."""
+
+    doubling_k: Figure = Field(description="rise of temperature that doubles it")
+    lowest_k: PositiveFloat = Field(description="the law is taken from here")
+    highest_k: PositiveFloat = Field(description="to here, and refused beyond")
+    by_voltage: tuple[VoltageFactor, ...] = Field(
+        min_length=2, strict=False, description="by falling ratio from 1; interpolated"
+    )
+    by_voltage_source: str
+    gated_share: Figure = Field(description="of a lane's leakage that is left while it is gated")
+    gating_area_share: Figure = Field(description="that sleep transistors add to a gated lane")
+    wake_pj: Figure = Field(description="to charge a lane's supply again")
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.by_voltage[0].ratio != 1 or self.by_voltage[0].factor != 1:
+            raise FieldError(("by_voltage", 0), "the first ratio and its factor must be 1")
+        for index in range(1, len(self.by_voltage)):
+            before, here = self.by_voltage[index - 1], self.by_voltage[index]
+            if here.ratio >= before.ratio or here.factor > before.factor:
+                raise FieldError(
+                    ("by_voltage", index), "ratios must fall, and factors must not rise"
+                )
+        return self
+
+
+class MemoryFigures(Strict):
+    """One channel of an external memory, its interface included."""
+
+    energy_pj_per_byte: Figure
+    background_mw: Figure = Field(description="standby and refresh")
+    upset_fit_per_mbit: Figure = Field(description="transient faults; 1 FIT is 1e-9 an hour")
+    permanent_fit_per_mbit: Figure
+
+
+class RateFigures(Strict):
+    """Raw rates of faults on the chip, at the table's nominal voltage, in FIT (1e-9 an hour)."""
+
+    sram_upset_fit_per_mbit: Figure
+    flip_flop_upset_fit_per_mbit: Figure
+    logic_transient_share: Figure = Field(
+        description="latched transients of gates, as a share of the flip-flops' upsets"
+    )
+    sram_permanent_fit_per_mbit: Figure
+    logic_permanent_fit_per_mm2: Figure
+    logic_flip_flops_per_mm2: Figure = Field(
+        description="of logic that is known by its area only, such as the controller"
+    )
 
 
 class CodecFigures(Strict):
@@ -91,6 +172,14 @@ class LaneOverhead(Strict):
     area: Figure
 
 
+class Scaling(Strict):
+    """From which table, and by which rule, the figures of another node are made."""
+
+    table: str
+    rule: str
+    error: float = Field(gt=0, description="the rule's stated relative error; widens every range")
+
+
 class Technology(Strict):
     """Energy by action and area by component at one node, voltage and temperature."""
 
@@ -111,14 +200,19 @@ class Technology(Strict):
     parity: CodecFigures
     secded: CodecFigures
     bus_pj_per_byte_mm: Figure
-    memory_pj_per_byte: Figure
-    memory_background_mw: Figure
+    memories: dict[str, MemoryFigures] = Field(min_length=1)
     vector_element_pj: Figure
     vector_lane_area_um2: Figure
     controller_tile_pj: Figure
     controller_cycle_pj: Figure
     controller_area_mm2: Figure
     logic_leakage_mw_per_mm2: Figure
+    leakage: LeakageFigures
+    level_shifter_pj_per_byte: Figure = Field(
+        description="of data between supplies of two voltages"
+    )
+    regulator_efficiency: Figure = Field(description="of a supply below the nominal voltage")
+    fault_rates: RateFigures
     wiring_factor: Figure
 
 
