@@ -1,6 +1,8 @@
 """The schema of a machine in `hw_configs/`."""
 
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -8,7 +10,14 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import FieldError, Strict, load_yaml
-from nce_sim.config.technology import LANE_SCHEMES, NumberFormat, Technology, load_technology
+from nce_sim.config.technology import (
+    LANE_SCHEMES,
+    CellType,
+    NumberFormat,
+    Technology,
+    load_technology,
+)
+from nce_sim.config.voltage import VoltageTable, list_voltages, load_voltage
 from nce_sim.errors import InputError
 
 ArraySchemeName = Literal[
@@ -34,6 +43,9 @@ class ArrayConfig(Strict):
         default=False,
         description="whether outputs are held within their layer's range on training images",
     )
+    power_gating: bool = Field(
+        default=False, description="whether a lane without a neuron is cut off its supply"
+    )
 
     @property
     def lanes(self) -> int:
@@ -50,6 +62,10 @@ class BufferConfig(Strict):
     resident_bytes: int = Field(ge=0, description="maps that stay on the chip between layers")
     port_bytes_per_cycle: PositiveFloat = Field(description="between resident and other buffers")
     scheme: MemorySchemeName = Field(description="how the words are protected")
+    word_bits: Literal[64, 128] = Field(default=64, description="data bits of a word of its banks")
+    cell_type: CellType | None = Field(
+        default=None, description="of the cells; None: that of the technology table's rows"
+    )
     codec_cycles: int = Field(
         ge=0, description="pipelined: lengthens the fill of every wave and crossings from here"
     )
@@ -66,6 +82,10 @@ class DomainConfig(Strict):
     array: ArrayConfig
     buffers: BufferConfig
     vector_lanes: PositiveInt = Field(description="elements a cycle of the pooling unit")
+    supply_v: PositiveFloat | None = Field(
+        default=None,
+        description="supply voltage of lanes, buffers and vector unit; None: the table's nominal",
+    )
 
 
 class FabricConfig(Strict):
@@ -88,6 +108,13 @@ class FabricConfig(Strict):
     )
     switch_cycles: int = Field(ge=0, description="to drain, switch and refill; hidden by nothing")
     switch_pj: float = Field(ge=0, description="energy of one change of the fusing")
+    clip: bool = Field(
+        default=False,
+        description="whether outputs are held within their layer's range on training images",
+    )
+    power_gating: bool = Field(
+        default=False, description="whether a lane without a neuron is cut off its supply"
+    )
 
     @property
     def cluster_columns(self) -> int:
@@ -116,6 +143,8 @@ class FabricConfig(Strict):
             weight_words=columns * self.weight_words_per_column,
             pipeline_cycles=self.pipeline_cycles,
             scheme=scheme,
+            clip=self.clip,
+            power_gating=self.power_gating,
         )
 
 
@@ -149,6 +178,7 @@ class EfficiencyConfig(Strict):
 class MemoryConfig(Strict):
     """The external memory: one channel behind the bus, one region for each domain."""
 
+    kind: str = Field(description="one of the memories of the technology table, such as lpddr4")
     bytes_per_cycle: PositiveFloat = Field(description="peak, in bytes per NCE cycle")
     efficiency: EfficiencyConfig
     latency_cycles: int = Field(ge=0, description="from a request to its first byte; pipelined")
@@ -213,6 +243,12 @@ class MachineConfig(Strict):
     name: str
     description: str
     technology: str = Field(description="a table of hw_configs/technology, or a path")
+    voltage: str | None = Field(
+        default=None, description="a table of hw_configs/voltage, or a path; for supplies"
+    )
+    temperature_k: PositiveFloat | None = Field(
+        default=None, description="of the silicon, for leakage; None: the technology table's"
+    )
     clock_mhz: PositiveFloat
     number_format: NumberFormat = Field(description="of operands; sums are 32 bits wide")
     dataflow: Literal["broadcast", "systolic_os"]
@@ -314,17 +350,23 @@ def exact(decimal: float) -> Fraction:
 
 
 class Machine(Strict):
-    """A machine with the technology table that it is built in."""
+    """A machine with the technology table that it is built in, and what its supplies bring."""
 
     config: MachineConfig
     technology: Technology
+    voltage: VoltageTable | None = None
+
+    def supply_v(self, domain: str) -> float:
+        """Return a domain's supply voltage."""
+        return self.config.domains[domain].supply_v or self.technology.voltage_v
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
     """Load a bundled machine by name, or any machine by the path of its YAML file.
 
-    Raises InputError for an unknown name, for a file that does not fit the schema, and for a
-    number format or a scheme without figures.
+    Raises InputError for an unknown name, for a file that does not fit the schema, for a number
+    format, a scheme, a memory or a cell type without figures, and for a clock or a supply that its
+    tables do not allow.
     """
     folder = bundled("hw_configs")
     path = Path(name_or_path)
@@ -334,24 +376,117 @@ def load_machine(name_or_path: str | Path) -> Machine:
             raise unknown_name("machine", str(name_or_path), list_machines())
     config = load_yaml(path, MachineConfig)
     technology = load_technology(config.technology, folder / "technology", path.parent)
+    voltage = None if config.voltage is None else load_voltage(config.voltage, path.parent)
+    machine = Machine(config=config, technology=technology, voltage=voltage)
+    for mistake in chain(_without_figures(machine), _out_of_range(machine)):
+        raise InputError(f"{path}: {mistake}")
+    return machine
+
+
+def _without_figures(machine: Machine) -> Iterator[str]:
+    """Say which figures the technology table lacks."""
+    config, technology = machine.config, machine.technology
+    table = f"technology '{technology.name}'"
     if config.number_format not in technology.mac:
-        raise InputError(
-            f"{path}: number_format {config.number_format} has no figures in technology "
-            f"'{technology.name}', which knows {', '.join(technology.mac)}"
+        yield (
+            f"number_format {config.number_format} has no figures in {table}, "
+            f"which knows {', '.join(technology.mac)}"
         )
-    for name, array in config.arrays.items():
-        if array.scheme in LANE_SCHEMES and array.scheme not in technology.lane_overheads:
-            raise InputError(
-                f"{path}: {name}.array.scheme {array.scheme} has no figures in lane_overheads of "
-                f"technology '{technology.name}': add them, or take another scheme"
+    if config.memory.kind not in technology.memories:
+        yield (
+            f"memory.kind {config.memory.kind} has no figures in {table}, "
+            f"which knows {', '.join(technology.memories)}"
+        )
+    for name, domain in config.domains.items():
+        scheme, cell_type = domain.array.scheme, domain.buffers.cell_type
+        if scheme in LANE_SCHEMES and scheme not in technology.lane_overheads:
+            yield (
+                f"{name}.array.scheme {scheme} has no figures in lane_overheads of {table}: "
+                "add them, or take another scheme"
             )
-    slowest = max(row.cycle_ns for row in technology.sram.rows)
-    if config.clock_mhz * slowest > NS_PER_US:
-        raise InputError(
-            f"{path}: clock_mhz is {config.clock_mhz:g}, but a buffer's bank of technology "
-            f"'{technology.name}' cycles in {slowest:.3f} ns: at most {NS_PER_US / slowest:.0f} MHz"
+        if cell_type is not None and cell_type not in technology.sram.leakage_by_cell_type:
+            yield (
+                f"{name}.buffers.cell_type {cell_type} has no figures in {table}, "
+                f"which knows {', '.join(technology.sram.leakage_by_cell_type)}"
+            )
+
+
+def _out_of_range(machine: Machine) -> Iterator[str]:
+    """Say which clock, temperature or supply the tables do not allow."""
+    config, technology = machine.config, machine.technology
+    leakage, temperature_k = technology.leakage, config.temperature_k
+    if temperature_k is not None and not leakage.lowest_k <= temperature_k <= leakage.highest_k:
+        yield (
+            f"temperature_k is {temperature_k:g}: technology '{technology.name}' allows "
+            f"{leakage.lowest_k:g} to {leakage.highest_k:g} K"
         )
-    return Machine(config=config, technology=technology)
+    for name, domain in config.domains.items():
+        slowest_ns = _slowest_bank_ns(domain.buffers, technology)
+        if domain.supply_v is None:
+            yield from _too_fast(config, "", slowest_ns, technology)
+        else:
+            yield from _unfit_supply(machine, name, domain.supply_v, slowest_ns)
+    if config.fabric is not None and config.protected.supply_v != config.unprotected.supply_v:
+        yield "protected.supply_v and unprotected.supply_v differ: a fabric's lanes share a supply"
+
+
+def _slowest_bank_ns(buffers: BufferConfig, technology: Technology) -> float:
+    """Return the cycle time of the slowest bank with the words of a domain's buffers."""
+    checked = buffers.scheme in ("parity", "secded")
+    bits = buffers.word_bits * 9 // 8 if checked else buffers.word_bits
+    return max(row.cycle_ns for row in technology.sram.rows if row.word_bits == bits)
+
+
+def _too_fast(
+    config: MachineConfig, where: str, cycle_ns: float, technology: Technology
+) -> Iterator[str]:
+    if config.clock_mhz * cycle_ns > NS_PER_US:
+        yield (
+            f"clock_mhz is {config.clock_mhz:g}, but a buffer's bank of technology "
+            f"'{technology.name}' cycles in {cycle_ns:.3f} ns{where}: at most "
+            f"{NS_PER_US / cycle_ns:.0f} MHz"
+        )
+
+
+def _unfit_supply(
+    machine: Machine, domain: str, supply_v: float, slowest_ns: float
+) -> Iterator[str]:
+    """Say what a supply other than nominal does not allow.
+
+    PEs may miss the clock: that is a fault. PPEs and the banks of buffers must meet it.
+    """
+    config, technology, table = machine.config, machine.technology, machine.voltage
+    field = f"{domain}.supply_v"
+    if table is None:
+        yield f"{field} is given: name the table of its fault rates in voltage, such as one of " + (
+            ", ".join(list_voltages())
+        )
+        return
+    if table.nominal_voltage_v != technology.voltage_v:
+        yield (
+            f"voltage table '{table.name}' has {table.nominal_voltage_v:g} V as nominal, "
+            f"technology '{technology.name}' {technology.voltage_v:g} V: take a table for it"
+        )
+        return
+    covered = table.limits
+    lowest_v = max(covered.low_v, technology.leakage.by_voltage[-1].ratio * technology.voltage_v)
+    if not lowest_v <= supply_v <= covered.high_v:
+        yield (
+            f"{field} is {supply_v:g}: voltage table '{table.name}' and the leakage figures of "
+            f"technology '{technology.name}' allow {lowest_v:g} to {covered.high_v:g} V"
+        )
+        return
+    if table.lanes.path_delay is None:
+        yield f"{field} is given: voltage table '{table.name}' has no lanes.path_delay to slow it"
+        return
+    slower = table.slowdown(supply_v)
+    yield from _too_fast(config, f" at {field} {supply_v:g} V", slowest_ns * slower, technology)
+    limit_mhz = table.clock_limit_mhz(supply_v).best
+    if domain == "protected" and config.clock_mhz > limit_mhz:
+        yield (
+            f"clock_mhz is {config.clock_mhz:g}, but at {field} {supply_v:g} V protected lanes "
+            f"close at {limit_mhz:.0f} MHz (5 sigma, voltage table '{table.name}')"
+        )
 
 
 def list_machines() -> list[str]:

@@ -136,6 +136,14 @@ class VoltageTable(Strict):
             )
         return path.clock_limit_mhz(voltage_v, sigmas, self.nominal_voltage_v)
 
+    def slowdown(self, voltage_v: float) -> float:
+        """Return a path's delay relative to that at nominal voltage.
+
+        Raises InputError if the table does not cover the voltage or has no `lanes.path_delay`.
+        """
+        slowest = self.clock_limit_mhz(self.nominal_voltage_v).best
+        return slowest / self.clock_limit_mhz(voltage_v).best
+
     def _check(self, voltage_v: float) -> None:
         _check_positive("voltage_v", voltage_v)
         limits = self.limits
@@ -147,8 +155,10 @@ class VoltageTable(Strict):
             )
 
 
-def load_voltage(name_or_path: str | Path) -> VoltageTable:
+def load_voltage(name_or_path: str | Path, beside: Path = Path()) -> VoltageTable:
     """Load a bundled voltage table by name, or any table by the path of its YAML file.
+
+    A relative path starts at the folder `beside`.
 
     Raises InputError for an unknown name and for a file that does not fit the schema.
     """
@@ -157,7 +167,8 @@ def load_voltage(name_or_path: str | Path) -> VoltageTable:
         path = bundled("hw_configs") / "voltage" / f"{name_or_path}.yaml"
         if not path.is_file():
             raise unknown_name("voltage table", str(name_or_path), list_voltages())
-    return load_yaml(path, VoltageTable)
+        return load_yaml(path, VoltageTable)
+    return load_yaml(beside / path, VoltageTable)
 
 
 def list_voltages() -> list[str]:

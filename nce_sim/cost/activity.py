@@ -1,7 +1,8 @@
 """What the machine did in one run: the counts that energy is computed from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import reduce
 
 
 @dataclass(frozen=True)
@@ -11,10 +12,13 @@ class DomainActivity:
     MACs and operand reads include the repeats of temporal schemes and of mismatches.
     `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
     `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
-    `clips` are outputs that were compared with their layer's range;
-    `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are the other
-    domain's. `output_bytes` leave the lanes; `resident_read_bytes` and `resident_written_bytes`
-    move through the domain's resident buffer, crossings to the other domain included.
+    `clips` are outputs that were compared with their layer's range; `busy_lane_cycles` and
+    `idle_lane_cycles` are cycles of lanes with and without a neuron while their array computes,
+    `lane_wakes` how often lanes got a neuron after they had none; `padded_macs` of these multiply
+    padding. `overflow_neurons` of the `neurons` are the other domain's. `output_bytes` leave the
+    lanes; `resident_read_bytes` and `resident_written_bytes` move through the domain's resident
+    buffer, crossings to the other domain included. `exchanged_bytes` of data come from or go to the
+    rest of the machine, over the bus.
     """
 
     neurons: int
@@ -31,15 +35,24 @@ class DomainActivity:
     output_bytes: int
     resident_read_bytes: int
     resident_written_bytes: int
+    exchanged_bytes: int
     vector_elements: int
     waves: int
     repeated_waves: int
+    busy_lane_cycles: int
     idle_lane_cycles: int
+    lane_wakes: int
+
+    def __add__(self, other: "DomainActivity") -> "DomainActivity":
+        return DomainActivity(
+            **{each.name: getattr(self, each.name) + getattr(other, each.name)
+               for each in fields(self)}
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Counts of one run.
+    """Counts of one run, or of one layer of it.
 
     `bus_bytes` is all that moved on the bus, check bits and unused parts of bursts included;
     `memory_bytes` of it came from or went to external memory. `crossing_bytes` are the data that
@@ -61,3 +74,18 @@ class Activity:
     switches: int
     latency_cycles: int
     images: int
+
+    def __add__(self, other: "Activity") -> "Activity":
+        """Return the counts of both, which belong to the same images."""
+        summed = {
+            each.name: getattr(self, each.name) + getattr(other, each.name)
+            for each in fields(self)
+            if each.name not in ("domains", "images")
+        }
+        domains = {name: done + other.domains[name] for name, done in self.domains.items()}
+        return Activity(domains=domains, images=self.images, **summed)
+
+
+def total(activities: Iterable[Activity]) -> Activity:
+    """Return the sum of the activities of at least one layer."""
+    return reduce(Activity.__add__, activities)

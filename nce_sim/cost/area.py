@@ -1,15 +1,18 @@
-"""Area of a machine: the sum of its components with what their protection adds."""
+"""Area of a machine: its parts, each from figures of the technology table, and their sums.
 
-from collections.abc import Mapping
+Free of a floor plan: placed cells and macros, times a factor for wiring, clock tree and filling.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 
-from nce_sim.config.machine import BufferConfig, DomainConfig, FabricConfig, Machine
+from nce_sim.config.figures import taken_at
+from nce_sim.config.machine import BufferConfig, DomainConfig, Machine
 from nce_sim.config.technology import (
     BYTES_BY_FORMAT,
-    ENDS,
     CodecFigures,
-    End,
     NumberFormat,
     Technology,
 )
@@ -17,24 +20,65 @@ from nce_sim.cost.sram import SramCost, sram_cost
 from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 
 UM2_PER_MM2 = 1e6
-WORD_BITS = 64
+CODEWORD_BITS = 64
+"""Data bits that one codec of parity or SECDED works on."""
 
 BOUNDS = 2
 """Comparisons that hold an output within a range."""
 
+REGISTER_BITS = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that a machine has `count` times.
+
+    `area_um2` is that of one, placed; `formula` says how it comes from the `figures`, which are
+    paths in the technology table. `flip_flops` and `sram_bits`, check bits included, are the state
+    of one.
+    """
+
+    component: str
+    domain: str | None
+    name: str
+    count: int
+    area_um2: float
+    formula: str
+    figures: tuple[str, ...]
+    flip_flops: float = 0
+    sram_bits: int = 0
+
+    @property
+    def label(self) -> str:
+        """The component with its domain, if it is not shared."""
+        return self.component if self.domain is None else f"{self.domain} {self.component}"
+
 
 @dataclass(frozen=True)
 class Area:
-    """Area by component, placed cells and macros times the wiring factor.
+    """Area by part and by component, wiring included.
 
     `low_mm2` and `high_mm2` take every figure of the technology table at the end of its range.
     """
 
-    by_component_mm2: Mapping[str, float]
+    parts: tuple[Part, ...]
+    wiring_factor: float
     low_mm2: float
     high_mm2: float
 
-    @property
+    def of(self, part: Part) -> float:
+        """Return the area of a part, all of its count together, in mm2."""
+        return part.count * part.area_um2 * self.wiring_factor / UM2_PER_MM2
+
+    @cached_property
+    def by_component_mm2(self) -> Mapping[str, float]:
+        """Area of each component of each domain, and of those that both share."""
+        found: dict[str, float] = {}
+        for part in self.parts:
+            found[part.label] = found.get(part.label, 0.0) + self.of(part)
+        return found
+
+    @cached_property
     def total_mm2(self) -> float:
         """Sum of the components."""
         return sum(self.by_component_mm2.values())
@@ -58,23 +102,163 @@ class Area:
 
 def area(machine: Machine) -> Area:
     """Return the area of a machine."""
-    nominal, low, high = (_components(machine, end) for end in ENDS)
-    return Area(nominal, sum(low.values()), sum(high.values()))
+    low, high = (_nominal(at_end(machine, end)).total_mm2 for end in ("low", "high"))
+    nominal = _nominal(machine)
+    return Area(nominal.parts, nominal.wiring_factor, low, high)
 
 
-def buffer_srams(buffers: BufferConfig, technology: Technology) -> dict[str, SramCost]:
-    """Return the SRAMs of a domain: each half of the double buffers, and the resident buffer."""
-    sizes = {
+def at_end(machine: Machine, end: str) -> Machine:
+    """Return the machine with every figure of its technology at an end of its range."""
+    table = taken_at(machine.technology, end)  # type: ignore[arg-type]
+    return machine.model_copy(update={"technology": table})
+
+
+def _nominal(machine: Machine) -> Area:
+    """Return the area without a range."""
+    return Area(tuple(parts_of(machine)), machine.technology.wiring_factor.value, 0.0, 0.0)
+
+
+def parts_of(machine: Machine) -> Iterator[Part]:
+    """Yield everything that takes area on the chip."""
+    technology, config = machine.technology, machine.config
+    for name, domain in config.domains.items():
+        yield from _lane_parts(machine, name, domain)
+        yield from _buffer_parts(domain.buffers, technology, name)
+        lane_um2 = technology.vector_lane_area_um2.value
+        yield Part(
+            "vector unit", name, "lanes", domain.vector_lanes, lane_um2, "vector_lane_area_um2",
+            ("vector_lane_area_um2",), flip_flops=REGISTER_BITS,
+        )  # fmt: skip
+    controller_mm2 = technology.controller_area_mm2.value
+    yield Part(
+        "controller", None, "logic", 1, controller_mm2 * UM2_PER_MM2, "controller_area_mm2",
+        ("controller_area_mm2", "fault_rates.logic_flip_flops_per_mm2"),
+        flip_flops=controller_mm2 * technology.fault_rates.logic_flip_flops_per_mm2.value,
+    )  # fmt: skip
+    codec = codec_of(technology, config.memory.protected_scheme)
+    if codec is not None:
+        path = f"{config.memory.protected_scheme}.area_um2"
+        yield Part("memory codec", None, "codec", 1, codec.area_um2.value, path, (path,))
+
+
+def _lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Part]:
+    """Yield what the lanes of a domain are made of; of a fabric, spare voters too."""
+    lanes = domain.array.lanes
+    for part in lane_parts(machine, name, domain):
+        count = part.count * lanes
+        fabric = machine.config.fabric
+        if fabric is not None and part.name == "voters":
+            count += fabric.rows * (fabric.most_clusters - fabric.clusters)
+        yield Part(
+            part.component, name, part.name, count, part.area_um2, part.formula, part.figures,
+            part.flip_flops,
+        )  # fmt: skip
+
+
+def lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Part]:
+    """Yield what one lane of a domain is made of.
+
+    A lane has copies of multiplier-accumulators and registers, and one voter or comparator; a
+    temporal scheme keeps the results of the earlier repeats.
+    """
+    technology, array = machine.technology, domain.array
+    scheme, number_format = ARRAY_SCHEMES[array.scheme], machine.config.number_format
+    mac_path = f"mac.{number_format}.area_um2"
+    macs = scheme.copies * array.macs_per_cycle
+    mac_um2 = technology.mac[number_format].area_um2.value
+    register_um2 = technology.register_32bit_area_um2.value
+    registers = scheme.copies * registers_of_mac(number_format) + scheme.repeats - 1
+    yield Part(
+        "lanes", name, "multiplier-accumulators", macs, mac_um2, mac_path, (mac_path,)
+    )  # fmt: skip
+    yield Part(
+        "lanes", name, "registers", 1, registers * register_um2,
+        f"{registers:g} x register_32bit_area_um2", ("register_32bit_area_um2",),
+        flip_flops=registers * REGISTER_BITS,
+    )  # fmt: skip
+    plain_um2 = scheme.copies * (
+        mac_um2 * array.macs_per_cycle + registers_of_mac(number_format) * register_um2
+    )
+    plain = (mac_path, "register_32bit_area_um2")
+    if scheme.name in technology.lane_overheads:
+        path = f"lane_overheads.{scheme.name}.area"
+        share = technology.lane_overheads[scheme.name].area.value
+        yield Part(
+            "lanes", name, f"{scheme.name} logic", 1, plain_um2 * share,
+            f"{path} x (multiplier-accumulators and registers)", (path, *plain),
+        )  # fmt: skip
+    if scheme.votes:
+        yield Part(
+            "lanes", name, "voters", 1, technology.voter_32bit_area_um2.value,
+            "voter_32bit_area_um2", ("voter_32bit_area_um2",),
+        )  # fmt: skip
+    if array.clip:
+        yield Part(
+            "lanes", name, "range comparators", BOUNDS, technology.comparator_area_um2.value,
+            "comparator_area_um2", ("comparator_area_um2",),
+        )  # fmt: skip
+    if array.power_gating:
+        path = "leakage.gating_area_share"
+        yield Part(
+            "lanes", name, "sleep transistors", 1,
+            technology.leakage.gating_area_share.value * plain_um2,
+            f"{path} x (multiplier-accumulators and registers)", (path, *plain),
+        )  # fmt: skip
+
+
+def lane_area_um2(machine: Machine, name: str) -> float:
+    """Return the placed area of one lane of a domain."""
+    domain = machine.config.domains[name]
+    return sum(part.count * part.area_um2 for part in lane_parts(machine, name, domain))
+
+
+HALVES = {"input": 2, "weight": 2, "output": 2, "resident": 1}
+"""How many of each buffer a domain has."""
+
+
+def capacities_of(buffers: BufferConfig) -> dict[str, int]:
+    """Return the bytes of each buffer of a domain, of one half where there are two."""
+    return {
         "input": buffers.input_bytes,
         "weight": buffers.weight_bytes,
         "output": buffers.output_bytes,
         "resident": buffers.resident_bytes,
     }
-    return {name: sram_cost(technology.sram, size) for name, size in sizes.items()}
 
 
-HALVES = {"input": 2, "weight": 2, "output": 2, "resident": 1}
-"""How many of each SRAM a domain has."""
+def stored_bits(buffers: BufferConfig) -> int:
+    """Return the bits of a word of a domain's banks, those of its check bits included."""
+    check_bits = MEMORY_SCHEMES[buffers.scheme].check_bits(CODEWORD_BITS)
+    return buffers.word_bits + buffers.word_bits // CODEWORD_BITS * check_bits
+
+
+def buffer_srams(buffers: BufferConfig, technology: Technology) -> dict[str, SramCost]:
+    """Return the SRAMs of a domain: one half of the double buffers, and the resident buffer."""
+    return {
+        name: sram_cost(technology.sram, size, stored_bits(buffers), buffers.cell_type)
+        for name, size in capacities_of(buffers).items()
+    }
+
+
+def _buffer_parts(
+    buffers: BufferConfig, technology: Technology, domain: str
+) -> Iterator[Part]:  # fmt: skip
+    bits, capacities = stored_bits(buffers), capacities_of(buffers)
+    for name, sram in buffer_srams(buffers, technology).items():
+        if sram.banks == 0:
+            continue
+        kib = capacities[name] / sram.banks / 1024
+        yield Part(
+            "buffers", domain, f"{name} cells", HALVES[name], sram.area_mm2 * UM2_PER_MM2,
+            f"{sram.banks} banks of {kib:.4g} KiB, {bits}-bit words, by the fit of sram.rows",
+            ("sram.area_factor",), sram_bits=capacities[name] * 8 * bits // buffers.word_bits,
+        )  # fmt: skip
+    codec = codec_of(technology, buffers.scheme)
+    if codec is not None:
+        used = sum(HALVES[name] for name, size in capacities.items() if size)
+        count = used * buffers.word_bits // CODEWORD_BITS
+        path = f"{buffers.scheme}.area_um2"
+        yield Part("buffers", domain, "codecs", count, codec.area_um2.value, path, (path,))
 
 
 def registers_of_mac(number_format: NumberFormat) -> float:
@@ -83,69 +267,9 @@ def registers_of_mac(number_format: NumberFormat) -> float:
     Two hold the sum (with a shadow for draining), and two an operand each. Each step accesses as
     many: the sum is read and written, and both operands are latched.
     """
-    return 2 + 2 * 8 * BYTES_BY_FORMAT[number_format] / 32
+    return 2 + 2 * 8 * BYTES_BY_FORMAT[number_format] / REGISTER_BITS
 
 
 def codec_of(technology: Technology, scheme: str) -> CodecFigures | None:
     """Return the codec of a memory scheme; "none" and "ideal" have none."""
     return {"parity": technology.parity, "secded": technology.secded}.get(scheme)
-
-
-def _components(machine: Machine, end: End) -> dict[str, float]:
-    technology, config = machine.technology, machine.config
-
-    parts = {}
-    for name, domain in config.domains.items():
-        parts[f"{name} lanes"] = (
-            domain.array.lanes * lane_area_um2(machine, domain, end) / UM2_PER_MM2
-        )
-        parts[f"{name} buffers"] = _buffers_mm2(domain.buffers, technology, end)
-        parts[f"{name} vector unit"] = (
-            domain.vector_lanes * technology.vector_lane_area_um2.at(end) / UM2_PER_MM2
-        )
-    if config.fabric is not None:
-        parts["protected lanes"] += _spare_voters_mm2(config.fabric, technology, end)
-    parts["controller"] = technology.controller_area_mm2.at(end)
-    codec = codec_of(technology, config.memory.protected_scheme)
-    if codec is not None:
-        parts["memory codec"] = codec.area_um2.at(end) / UM2_PER_MM2
-    wiring = technology.wiring_factor.at(end)
-    return {name: wiring * part for name, part in parts.items()}
-
-
-def _spare_voters_mm2(fabric: FabricConfig, technology: Technology, end: End) -> float:
-    """Return the area of the voters of clusters that could be fused and are not."""
-    spare = fabric.rows * (fabric.most_clusters - fabric.clusters)
-    return spare * technology.voter_32bit_area_um2.at(end) / UM2_PER_MM2
-
-
-def lane_area_um2(machine: Machine, domain: DomainConfig, end: End = "value") -> float:
-    """Return the area of one lane: copies of multiplier-accumulators and registers, one voter.
-
-    A lane has a 32-bit accumulator, its shadow for draining, and two operand registers; a
-    temporal scheme keeps the results of the earlier repeats.
-    """
-    technology, scheme = machine.technology, ARRAY_SCHEMES[domain.array.scheme]
-    registers = registers_of_mac(machine.config.number_format)
-    register = technology.register_32bit_area_um2.at(end)
-    mac = technology.mac[machine.config.number_format].area_um2.at(end)
-    area_um2 = scheme.copies * (mac * domain.array.macs_per_cycle + registers * register)
-    if scheme.name in technology.lane_overheads:
-        area_um2 *= 1 + technology.lane_overheads[scheme.name].area.at(end)
-    area_um2 += (scheme.repeats - 1) * register
-    if scheme.votes:
-        area_um2 += technology.voter_32bit_area_um2.at(end)
-    if domain.array.clip:
-        area_um2 += BOUNDS * technology.comparator_area_um2.at(end)
-    return area_um2
-
-
-def _buffers_mm2(buffers: BufferConfig, technology: Technology, end: End) -> float:
-    srams = buffer_srams(buffers, technology)
-    scheme = MEMORY_SCHEMES[buffers.scheme]
-    cells = sum(HALVES[name] * sram.area_mm2 for name, sram in srams.items())
-    total = cells * scheme.storage_factor(WORD_BITS)
-    codec = codec_of(technology, buffers.scheme)
-    if codec is not None:
-        total += sum(HALVES.values()) * codec.area_um2.at(end) / UM2_PER_MM2
-    return total

@@ -1,42 +1,93 @@
-"""Energy of one inference: activity counts times energy per action, plus leakage over time."""
+"""Energy of a run: for each layer and action its count times the energy of one.
 
-from collections.abc import Mapping
+Energies are kept in whole attojoules (1e-6 pJ), so that sums equal their parts exactly, however
+they are grouped.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-from nce_sim.config.machine import BufferConfig, Machine
-from nce_sim.config.technology import ENDS, End, Technology
-from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.cost.area import (
-    BOUNDS,
-    HALVES,
-    WORD_BITS,
-    Area,
-    buffer_srams,
-    codec_of,
-    registers_of_mac,
-)
-from nce_sim.cost.sram import WORD_BYTES
-from nce_sim.protection.schemes import MEMORY_SCHEMES
+from nce_sim.config.machine import Machine
+from nce_sim.cost.actions import LEAKAGE, Action, actions_of
+from nce_sim.cost.activity import Activity, total
+from nce_sim.cost.area import Area, area, at_end
 
-PJ_PER_MW_US = 1e3
-"""One milliwatt for one microsecond, in picojoules."""
+AJ_PER_PJ = 10**6
+
+
+class Entry(NamedTuple):
+    """What one action cost in one layer."""
+
+    layer: str
+    action: Action
+    times: float
+    energy_aj: int
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of one inference by component.
+    """Energy of one run by component, domain, layer and action.
 
     `low_pj` and `high_pj` take every figure of the technology table at the end of its range.
     """
 
-    by_component_pj: Mapping[str, float]
+    actions: tuple[Action, ...]
+    activity_by_layer: Mapping[str, Activity]
     low_pj: float
     high_pj: float
 
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """The ledger: an entry for each layer and action, also where nothing was done."""
+        return tuple(
+            Entry(layer, action, count, round(count * action.energy_pj * AJ_PER_PJ))
+            for layer, activity in self.activity_by_layer.items()
+            for action in self.actions
+            for count in (action.count(activity),)
+        )
+
+    def sums_aj(self, key: Callable[[Entry], str]) -> dict[str, int]:
+        """Return the attojoules of all entries, grouped by `key`, in order of appearance."""
+        found: dict[str, int] = {}
+        for entry in self.entries:
+            group = key(entry)
+            found[group] = found.get(group, 0) + entry.energy_aj
+        return found
+
+    @cached_property
+    def by_component_pj(self) -> Mapping[str, float]:
+        """Energy by component of each domain, leakage of all of them apart."""
+        sums = _in_pj(self.sums_aj(component_or_leakage))
+        return {**{name: pj for name, pj in sums.items() if name != LEAKAGE},
+                LEAKAGE: sums.get(LEAKAGE, 0.0)}  # fmt: skip
+
+    @cached_property
+    def by_layer_pj(self) -> Mapping[str, float]:
+        """Energy by layer."""
+        return _in_pj(self.sums_aj(lambda entry: entry.layer))
+
+    @cached_property
+    def by_domain_pj(self) -> Mapping[str, float]:
+        """Energy of each domain, and of what both share."""
+        return _in_pj(self.sums_aj(lambda entry: entry.action.domain or "shared"))
+
+    @cached_property
+    def total_aj(self) -> int:
+        """All of it in attojoules."""
+        return sum(entry.energy_aj for entry in self.entries)
+
     @property
     def total_pj(self) -> float:
-        """Sum of the components."""
-        return sum(self.by_component_pj.values())
+        """All of it in picojoules."""
+        return self.total_aj / AJ_PER_PJ
+
+    @property
+    def chip_pj(self) -> float:
+        """All of it but the external memory's."""
+        sums = self.sums_aj(lambda entry: entry.action.component)
+        return (self.total_aj - sums.get("external memory", 0)) / AJ_PER_PJ
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {pj / 1e6:.1f}" for name, pj in self.by_component_pj.items())
@@ -46,89 +97,24 @@ class Energy:
         )
 
 
-def energy(machine: Machine, activity: Activity, area: Area) -> Energy:
-    """Return the energy of the inference that `activity` counts, on a machine of that area."""
-    nominal, low, high = (_components(machine, activity, area, end) for end in ENDS)
-    return Energy(nominal, sum(low.values()), sum(high.values()))
+def component_or_leakage(entry: Entry) -> str:
+    """Return the component of an entry with its domain; leakage is a group of its own."""
+    return LEAKAGE if entry.action.is_leakage else entry.action.label
 
 
-def _components(machine: Machine, activity: Activity, area: Area, end: End) -> dict[str, float]:
-    technology, config = machine.technology, machine.config
-
-    parts: dict[str, float] = {}
-    leakage_mw = area.logic_mm2 * technology.logic_leakage_mw_per_mm2.at(end)
-    for name, domain in config.domains.items():
-        done = activity.domains[name]
-        parts[f"{name} lanes"] = _lanes_pj(machine, domain.array.scheme, done, end)
-        parts[f"{name} buffers"] = _buffers_pj(domain.buffers, technology, done, end)
-        parts[f"{name} vector unit"] = done.vector_elements * technology.vector_element_pj.at(end)
-        leakage_mw += _buffer_leakage_mw(domain.buffers, technology)
-    length_mm = config.bus.length_factor * area.side_mm
-    parts["bus"] = activity.bus_bytes * length_mm * technology.bus_pj_per_byte_mm.at(end)
-    parts["external memory"] = activity.memory_bytes * technology.memory_pj_per_byte.at(end)
-    codec = codec_of(technology, config.memory.protected_scheme)
-    if codec is not None:
-        parts["external memory"] += activity.memory_words_read * codec.decode_pj.at(end)
-        parts["external memory"] += activity.memory_words_written * codec.encode_pj.at(end)
-    latency_us = activity.latency_cycles / config.clock_mhz
-    background_mw = technology.memory_background_mw.at(end)
-    parts["external memory"] += background_mw * latency_us * PJ_PER_MW_US
-    parts["controller"] = activity.tiles * technology.controller_tile_pj.at(end)
-    parts["controller"] += activity.latency_cycles * technology.controller_cycle_pj.at(end)
-    if config.fabric is not None:
-        parts["controller"] += activity.switches * config.fabric.switch_pj
-    parts["leakage"] = leakage_mw * latency_us * PJ_PER_MW_US
-    return parts
+def energy(machine: Machine, activity_by_layer: Mapping[str, Activity], chip: Area) -> Energy:
+    """Return the energy of the run that the activities count, on a machine of that area."""
+    whole = total(activity_by_layer.values())
+    low, high = (_total_pj(at_end(machine, end), whole) for end in ("low", "high"))
+    return Energy(actions_of(machine, chip), dict(activity_by_layer), low, high)
 
 
-def _lanes_pj(machine: Machine, scheme: str, done: DomainActivity, end: End) -> float:
-    """Multiply-accumulates with their registers and what checks them, votes, and clipping.
-
-    Each multiply-accumulate reads and writes a 32-bit accumulator and latches two operands.
-    """
-    technology, number_format = machine.technology, machine.config.number_format
-    registers = registers_of_mac(number_format)
-    mac_pj = technology.mac[number_format].energy_pj.at(end)
-    register_pj = technology.register_32bit_access_pj.at(end)
-    vote_pj = technology.voter_32bit_pj.at(end)
-    checked = 1.0
-    if scheme in technology.lane_overheads:
-        checked += technology.lane_overheads[scheme].energy.at(end)
-    clip_pj = BOUNDS * technology.comparator_pj.at(end)
-    lane_pj = done.lane_macs * (mac_pj + registers * register_pj) * checked
-    return lane_pj + done.votes * vote_pj + done.clips * clip_pj
-
-
-def _buffers_pj(
-    buffers: BufferConfig, technology: Technology, done: DomainActivity, end: End
-) -> float:
-    """Reads and writes of the local buffers, wider words and codecs included."""
-    srams = buffer_srams(buffers, technology)
-    read = {
-        "input": done.input_read_bytes,
-        "weight": done.weight_read_bytes,
-        "output": done.output_bytes,
-        "resident": done.resident_read_bytes,
-    }
-    written = {
-        "input": done.input_written_bytes,
-        "weight": done.weight_written_bytes,
-        "output": done.output_bytes,
-        "resident": done.resident_written_bytes,
-    }
-    cells = sum(
-        read[name] * sram.read_pj_per_byte + written[name] * sram.write_pj_per_byte
-        for name, sram in srams.items()
+def _total_pj(machine: Machine, activity: Activity) -> float:
+    """Return the energy of an activity, on a machine whose area is found anew."""
+    return sum(
+        action.count(activity) * action.energy_pj for action in actions_of(machine, area(machine))
     )
-    total = cells * MEMORY_SCHEMES[buffers.scheme].storage_factor(WORD_BITS)
-    codec = codec_of(technology, buffers.scheme)
-    if codec is not None:
-        total += sum(read.values()) / WORD_BYTES * codec.decode_pj.at(end)
-        total += sum(written.values()) / WORD_BYTES * codec.encode_pj.at(end)
-    return total
 
 
-def _buffer_leakage_mw(buffers: BufferConfig, technology: Technology) -> float:
-    srams = buffer_srams(buffers, technology)
-    cells = sum(HALVES[name] * sram.leakage_mw for name, sram in srams.items())
-    return cells * MEMORY_SCHEMES[buffers.scheme].storage_factor(WORD_BITS)
+def _in_pj(sums_aj: Mapping[str, int]) -> dict[str, float]:
+    return {name: energy_aj / AJ_PER_PJ for name, energy_aj in sums_aj.items()}

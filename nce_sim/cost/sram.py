@@ -1,4 +1,4 @@
-"""Energy, leakage and area of SRAM by size, from a table of banks."""
+"""Energy, leakage and area of SRAM by size and word width, from a table of banks."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,46 +6,95 @@ from math import ceil, exp, log
 
 import numpy as np
 
-from nce_sim.config.technology import SramFigures
+from nce_sim.config.technology import CellType, SramFigures, SramRow
 
 KIB = 1024
-WORD_BYTES = 8
 
 
 @dataclass(frozen=True)
 class SramCost:
-    """Figures of one buffer. Energies are for one byte of a 64-bit word, without check bits."""
+    """Figures of one buffer. Energies are for one access to a word, its check bits included."""
 
-    read_pj_per_byte: float
-    write_pj_per_byte: float
+    banks: int
+    read_pj: float
+    write_pj: float
     leakage_mw: float
     area_mm2: float
 
 
-@cache
-def sram_cost(figures: SramFigures, capacity_bytes: int) -> SramCost:
-    """Return the figures of a buffer made of equal banks of at most the table's largest size.
+NO_SRAM = SramCost(0, 0.0, 0.0, 0.0, 0.0)
 
-    The rows of the table are rough and not monotone: a power law of the bank's capacity is
-    fitted through them by least squares on logarithms. A bank below the smallest row is taken to
-    be as large as that row. An empty buffer costs nothing.
+
+def sram_cost(
+    figures: SramFigures,
+    capacity_bytes: int,
+    stored_bits: int = 64,
+    cell_type: CellType | None = None,
+) -> SramCost:
+    """Return the figures of a buffer of equal banks of at most the table's largest size.
+
+    `capacity_bytes` is that of the data; `stored_bits` are the bits of a word with its check bits.
+    The rows of the table are rough and not monotone: a power law of the bank's capacity is fitted
+    through those of each word width by least squares on logarithms; between two widths the fits
+    are interpolated. A bank below the smallest row is taken to be as large as that row. An empty
+    buffer costs nothing.
     """
     if capacity_bytes == 0:
-        return SramCost(0.0, 0.0, 0.0, 0.0)
+        return NO_SRAM
     capacity_kib = capacity_bytes / KIB
     banks = ceil(capacity_kib / figures.largest_bank_kib)
     smallest = min(row.capacity_kib for row in figures.rows)
     bank_kib = max(capacity_kib / banks, smallest)
+    energy, area = figures.energy_factor.value, figures.area_factor.value
+    leakage = figures.leakage_factor.value
+    if cell_type is not None:
+        leakage *= figures.leakage_by_cell_type[cell_type].value
 
     def fitted(figure: str) -> float:
-        sizes = [log(row.capacity_kib) for row in figures.rows]
-        values = [log(getattr(row, figure)) for row in figures.rows]
-        exponent, constant = np.polyfit(sizes, values, 1)
-        return exp(constant + exponent * log(bank_kib))
+        return _between_widths(figures.rows, figure, bank_kib, stored_bits)
 
     return SramCost(
-        read_pj_per_byte=fitted("read_pj") / WORD_BYTES,
-        write_pj_per_byte=fitted("write_pj") / WORD_BYTES,
-        leakage_mw=banks * fitted("leakage_mw"),
-        area_mm2=banks * fitted("area_mm2"),
+        banks=banks,
+        read_pj=energy * fitted("read_pj"),
+        write_pj=energy * fitted("write_pj"),
+        leakage_mw=leakage * banks * fitted("leakage_mw"),
+        area_mm2=area * banks * fitted("area_mm2"),
     )
+
+
+def power_law(rows: tuple[SramRow, ...], figure: str, word_bits: int) -> tuple[float, float]:
+    """Return (exponent, constant) of figure = constant x capacity_kib^exponent, least squares."""
+    return _power_laws(rows)[figure, word_bits]
+
+
+@cache
+def _power_laws(rows: tuple[SramRow, ...]) -> dict[tuple[str, int], tuple[float, float]]:
+    laws = {}
+    for bits in {row.word_bits for row in rows}:
+        own = [row for row in rows if row.word_bits == bits]
+        sizes = [log(row.capacity_kib) for row in own]
+        for figure in ("read_pj", "write_pj", "leakage_mw", "area_mm2"):
+            exponent, constant = np.polyfit(
+                sizes, [log(getattr(row, figure)) for row in own], 1
+            )  # fmt: skip
+            laws[figure, int(bits)] = float(exponent), exp(constant)
+    return laws
+
+
+def _between_widths(
+    rows: tuple[SramRow, ...], figure: str, bank_kib: float, stored_bits: int
+) -> float:
+    """Return a figure of a bank whose words have `stored_bits`, linear between two widths."""
+    laws = _power_laws(rows)
+    widths = sorted({bits for _, bits in laws})
+    below = max(bits for bits in widths if bits <= stored_bits)
+    above = min(bits for bits in widths if bits >= stored_bits)
+
+    def at(bits: int) -> float:
+        exponent, constant = laws[figure, bits]
+        return constant * bank_kib**exponent
+
+    if below == above:
+        return at(below)
+    share = (stored_bits - below) / (above - below)
+    return (1 - share) * at(below) + share * at(above)

@@ -1,7 +1,7 @@
 """Count what a program makes the machine do."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class _Moved:
     by_array: dict[tuple[str, str], int]
     resident_read: dict[str, int]
     resident_written: dict[str, int]
+    exchanged: dict[str, int]
     bus: int = 0
     memory: int = 0
     spilled: int = 0
@@ -30,11 +31,25 @@ class _Moved:
     rows_opened: int = 0
 
 
-def count_activity(program: Program, latency_cycles: int) -> Activity:
-    """Return the counts of one run of `program`."""
+def count_activity(
+    program: Program, layer_intervals: Mapping[str, tuple[int, int]]
+) -> dict[str, Activity]:
+    """Return the counts of one run of `program` by layer, given each one's (start, end) cycle."""
+    return {
+        work.layer.name: _layer_activity(
+            replace(program, layers=(work,)), *layer_intervals[work.layer.name]
+        )
+        for work in program.layers
+    }
+
+
+def _layer_activity(program: Program, start: int, end: int) -> Activity:
+    """Return the counts of a program of one layer that ran from cycle `start` to `end`."""
     moved = _sum_streams(program)
-    check_bits = MEMORY_SCHEMES[program.machine.memory.protected_scheme].check_bits(ECC_WORD_BITS)
+    memory = program.machine.memory
+    check_bits = MEMORY_SCHEMES[memory.protected_scheme].check_bits(ECC_WORD_BITS)
     word_bytes = (ECC_WORD_BITS + check_bits) / 8
+    interval = memory.refresh_interval_cycles
     return Activity(
         domains={domain: _domain_activity(program, domain, moved) for domain in DOMAINS},
         bus_bytes=moved.bus,
@@ -45,10 +60,10 @@ def count_activity(program: Program, latency_cycles: int) -> Activity:
         memory_words_read=int(moved.protected_read // word_bytes),
         memory_words_written=int(moved.protected_written // word_bytes),
         rows_opened=moved.rows_opened,
-        refreshes=latency_cycles // program.machine.memory.refresh_interval_cycles,
+        refreshes=end // interval - start // interval,
         tiles=sum(len(share.tiles) for array in DOMAINS for _, share in program.shares(array)),
         switches=sum(work.switches for work in program.layers),
-        latency_cycles=latency_cycles,
+        latency_cycles=end - start,
         images=program.batch,
     )
 
@@ -58,16 +73,21 @@ def _sum_streams(program: Program) -> _Moved:
         {(array, what): 0 for array in DOMAINS for what in (WEIGHTS, INPUTS, CROSSINGS, OUTPUTS)},
         dict.fromkeys(DOMAINS, 0),
         dict.fromkeys(DOMAINS, 0),
+        dict.fromkeys(DOMAINS, 0),
     )
     for array, stream in _streams(program):
         moved.by_array[array, stream.what] += stream.data_bytes
         is_output = stream.what == OUTPUTS
         if stream.external:
             _add_external(moved, stream, is_output)
+            moved.exchanged[array] += stream.data_bytes
         else:
             place = moved.resident_written if is_output else moved.resident_read
             place[stream.domain] += stream.data_bytes
-            moved.bus += stream.moved_bytes if stream.domain != array else 0
+            if stream.domain != array:
+                moved.bus += stream.moved_bytes
+                moved.exchanged[array] += stream.data_bytes
+                moved.exchanged[stream.domain] += stream.data_bytes
     region = Region.of(program.machine)[PROTECTED]
     for work in program.layers:
         if work.map_bytes:
@@ -126,10 +146,13 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
         output_bytes=moved.by_array[array, OUTPUTS],
         resident_read_bytes=moved.resident_read[array],
         resident_written_bytes=moved.resident_written[array],
+        exchanged_bytes=moved.exchanged[array],
         vector_elements=vector_elements,
         waves=sum(counts.waves for counts in on_array),
         repeated_waves=sum(counts.repeated for counts in on_array),
+        busy_lane_cycles=sum(counts.busy_lane_cycles for counts in on_array),
         idle_lane_cycles=sum(counts.idle_lane_cycles for counts in on_array),
+        lane_wakes=sum(counts.lane_wakes for counts in on_array),
     )
 
 
@@ -149,7 +172,9 @@ class _ShareCounts:
     results: int
     activation_reads: int
     weight_reads: int
+    busy_lane_cycles: int
     idle_lane_cycles: int
+    lane_wakes: int
 
     @staticmethod
     def of(program: Program, share: Share) -> "_ShareCounts":
@@ -171,18 +196,32 @@ class _ShareCounts:
             results=results,
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
-            idle_lane_cycles=_idle_lane_cycles(share, plan, runs),
+            busy_lane_cycles=_lane_cycles(share, plan, runs, plan.neurons),
+            idle_lane_cycles=_lane_cycles(
+                share, plan, runs, plan.array.config.lanes - plan.neurons
+            ),
+            lane_wakes=images * _lane_wakes(plan),
         )
 
 
-def _idle_lane_cycles(share: Share, plan: WavePlan, runs: Counts) -> int:
-    """Return the cycles of lanes without a neuron while their array computes."""
+def _lane_cycles(share: Share, plan: WavePlan, runs: Counts, lanes: Counts) -> int:
+    """Return the cycles of some lanes of each wave while their array computes."""
     if share.tiles[0].chunk is None:
-        return int((runs * plan.idle_lane_cycles_by_wave).sum())
-    idle = plan.array.config.lanes - plan.neurons
+        return int((runs * lanes * plan.cycles).sum())
     return sum(
-        int(idle[tile.windows[0], tile.groups[0], tile.chunk]) * tile.cycles for tile in share.tiles
+        int(lanes[tile.windows[0], tile.groups[0], tile.chunk]) * tile.cycles
+        for tile in share.tiles
     )
+
+
+def _lane_wakes(plan: WavePlan) -> int:
+    """Return how often lanes get a neuron that had none in the wave before, in one image.
+
+    An array sleeps before a layer's first wave. Between two waves at least as many lanes wake as
+    the second has more neurons: this least number is counted, with waves in the plan's order.
+    """
+    neurons = plan.neurons[plan.neurons > 0].astype(np.int64)
+    return int(np.maximum(np.diff(neurons, prepend=0), 0).sum())
 
 
 def unprotected_share(activity: Activity) -> float:

@@ -1,7 +1,7 @@
 """The whole engine: the one place that knows every part and wires them."""
 
 import gc
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import simpy
 
 from nce_sim.config.machine import Machine, exact
-from nce_sim.cost.activity import Activity
+from nce_sim.cost.actions import PJ_PER_MW_US
+from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.area import Area, area
 from nce_sim.cost.energy import Energy, energy
 from nce_sim.errors import InputError
@@ -119,12 +120,7 @@ class Run:
     @cached_property
     def layer_intervals(self) -> dict[str, tuple[int, int]]:
         """First cycle of each layer and the first one after it; a layer follows on another."""
-        found, start = {}, 0
-        for name, by_array in self.cycles_by_layer_and_cause.items():
-            end = start + sum(by_array[PROTECTED].values())
-            found[name] = start, end
-            start = end
-        return found
+        return layer_intervals(self.program, self.timeline)
 
     @cached_property
     def useful_macs_by_layer(self) -> dict[str, dict[str, int]]:
@@ -154,6 +150,32 @@ class Run:
         """Energy of one image of the batch in picojoules."""
         return self.energy.total_pj / self.program.batch
 
+    @property
+    def power_mw(self) -> float:
+        """Mean power while the batch runs, external memory included."""
+        return self.energy.total_pj / self.latency_us / PJ_PER_MW_US
+
+    @property
+    def chip_power_mw(self) -> float:
+        """Mean power while the batch runs, without the external memory."""
+        return self.energy.chip_pj / self.latency_us / PJ_PER_MW_US
+
+    @property
+    def energy_delay_pj_us(self) -> float:
+        """Energy of an image times the latency of the batch."""
+        return self.energy_per_image_pj * self.latency_us
+
+    @property
+    def tops(self) -> float:
+        """Useful operations in 1e12 a second: a multiply-accumulate is two."""
+        macs = sum(done.useful_macs for done in self.counts.domains.values())
+        return 2 * macs / self.latency_us / 1e6
+
+    @property
+    def tops_per_watt(self) -> float:
+        """Useful operations in 1e12 a second for each watt, external memory included."""
+        return self.tops / (self.power_mw / 1e3)
+
     def utilisation(self, domain: str) -> float:
         """Share of a domain's lane-cycles that did useful multiply-accumulates.
 
@@ -179,6 +201,13 @@ class Run:
             "energy_total_pj": self.energy.total_pj,
             "energy_range_pj": [self.energy.low_pj, self.energy.high_pj],
             "energy_per_image_pj": self.energy_per_image_pj,
+            "energy_by_layer_pj": dict(self.energy.by_layer_pj),
+            "energy_by_domain_pj": dict(self.energy.by_domain_pj),
+            "power_mw": self.power_mw,
+            "chip_power_mw": self.chip_power_mw,
+            "energy_delay_pj_us": self.energy_delay_pj_us,
+            "tops": self.tops,
+            "tops_per_watt": self.tops_per_watt,
             "area_mm2": dict(self.area.by_component_mm2),
             "area_total_mm2": self.area.total_mm2,
             "area_range_mm2": [self.area.low_mm2, self.area.high_mm2],
@@ -231,20 +260,36 @@ def run_program(machine: Machine, program: Program) -> Run:
     with without_garbage_collection():
         engine = Engine(program)
         latency_cycles = engine.run()
-        counts = count_activity(program, latency_cycles)
+        activity = count_activity(program, layer_intervals(program, engine.timeline.spans))
     machine_area = area(machine)
     return Run(
         machine=machine,
         program=program,
         latency_cycles=latency_cycles,
         timeline=tuple(engine.timeline.spans),
-        counts=counts,
-        energy=energy(machine, counts, machine_area),
+        counts=total(activity.values()),
+        energy=energy(machine, activity, machine_area),
         area=machine_area,
         bus=engine.bus.traffic,
         local_ports={domain: port.traffic for domain, port in engine.local_ports.items()},
         schedule=Schedule(program, engine.timeline),
     )
+
+
+def layer_intervals(program: Program, spans: Iterable[Span]) -> dict[str, tuple[int, int]]:
+    """Return the first cycle of each layer and the first one after it.
+
+    Every cycle of an array belongs to a layer, and a layer follows on another.
+    """
+    cycles = dict.fromkeys((work.layer.name for work in program.layers), 0)
+    for span in spans:
+        if span.domain_of_array == PROTECTED:
+            cycles[span.layer] += span.cycles
+    found, start = {}, 0
+    for name, length in cycles.items():
+        found[name] = start, start + length
+        start += length
+    return found
 
 
 @contextmanager

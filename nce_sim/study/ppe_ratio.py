@@ -186,8 +186,7 @@ def _columns_of_equal_lanes(config: MachineConfig) -> list[dict[str, int]]:
 def _columns_of_equal_area(base: Machine) -> list[dict[str, int]]:
     """Exchange columns of PPEs for as many columns of PEs as fit into their area."""
     of_column = {
-        domain: base.config.arrays[domain].rows * lane_area_um2(base, base.config.domains[domain])
-        for domain in DOMAINS
+        domain: base.config.arrays[domain].rows * lane_area_um2(base, domain) for domain in DOMAINS
     }
     area = sum(base.config.arrays[domain].columns * of_column[domain] for domain in DOMAINS)
     found = []
