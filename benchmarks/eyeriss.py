@@ -113,6 +113,8 @@ def compare(network: str, machine: nce.Machine, divide: bool) -> None:
         totals = [total + each for total, each in zip(totals, found, strict=True)]
     least = sum(least_mb(layer, batch) for layer in layers)
     _print_row("all", least, PUBLISHED[network], totals)
+    of_chip = ", ".join(f"{each.chip_mj / batch:.1f}" for each in (PUBLISHED[network], *totals))
+    print(f"energy of the chip for an image, mJ: {of_chip}")
 
 
 def _print_row(name: str, least: float, known: Figures | None, found: list[Figures]) -> None:
