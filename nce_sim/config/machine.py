@@ -17,7 +17,7 @@ from nce_sim.config.technology import (
     Technology,
     load_technology,
 )
-from nce_sim.config.voltage import VoltageTable, list_voltages, load_voltage
+from nce_sim.config.voltage import OperatingPoint, VoltageTable, list_voltages, load_voltage
 from nce_sim.errors import InputError
 
 ArraySchemeName = Literal[
@@ -359,6 +359,14 @@ class Machine(Strict):
     def supply_v(self, domain: str) -> float:
         """Return a domain's supply voltage."""
         return self.config.domains[domain].supply_v or self.technology.voltage_v
+
+    def operating_points(self) -> dict[str, OperatingPoint]:
+        """Return what fails in each domain that has a supply voltage of its own."""
+        return {
+            name: self.voltage.at(domain.supply_v, self.config.clock_mhz)
+            for name, domain in self.config.domains.items()
+            if self.voltage is not None and domain.supply_v is not None
+        }
 
 
 def load_machine(name_or_path: str | Path, technology: str | None = None) -> Machine:
