@@ -72,8 +72,10 @@ STILLMAKER_BAAS: dict[float, _Fit] = {
     10: _Fit((-34.95, 93.65, -85.99, 30.4), (0.2068, -0.09311, 0.02375), 0.1, 0.5, 0.95),
     7: _Fit((-28.58, 76.6, -70.26, 24.69), (0.1776, -0.09097, 0.02447), 0.059, 0.5, 0.95),
 }
-"""By node in nm; below 65 nm the columns for high performance. Read from two transcriptions of the
-paper's tables that agree (nodeScale, and the scaling of hwcomponents), not from the paper.
+"""By node in nm; below 65 nm the columns for high performance. Not read
+from the paper but from a transcription (nodeScale, UCLA NanoCAD). A second one agrees on areas and
+on energies but at 45 and 32 nm, the authors' correction on the energies of 65 and 32 nm; the
+delays were found once.
 
 Those for low power are left out: from 32 to 16 nm they let the delay fall to a fifth. The limits
 of the voltage are this project's: within them the fitted energy rises with the voltage and the
