@@ -72,16 +72,19 @@ STILLMAKER_BAAS: dict[float, _Fit] = {
     10: _Fit((-34.95, 93.65, -85.99, 30.4), (0.2068, -0.09311, 0.02375), 0.1, 0.5, 0.95),
     7: _Fit((-28.58, 76.6, -70.26, 24.69), (0.1776, -0.09097, 0.02447), 0.059, 0.5, 0.95),
 }
-"""By node in nm; below 65 nm the columns for high performance.
+"""By node in nm; below 65 nm the columns for high performance. Not read
+from the paper but from a transcription (nodeScale, UCLA NanoCAD). A second one agrees on areas and
+on energies but at 45 and 32 nm, the authors' correction on the energies of 65 and 32 nm; the
+delays were found once.
 
 Those for low power are left out: from 32 to 16 nm they let the delay fall to a fifth. The limits
-of the voltage are this project's: within them the fitted delay falls as the voltage rises, or is
-flat, and the energy rises.
+of the voltage are this project's: within them the fitted energy rises with the voltage and the
+delay falls, but for a rise of up to a tenth at the upper end.
 """
 
 
 def stillmaker_baas_2017(start: Point, end: Point) -> Factors:
-    """Return the ratios of delay, energy and area that circuit simulations of inverters gave.
+    """Return the ratios of delay, energy and area that circuit simulations gave.
 
     Source: A. Stillmaker and B. Baas, "Scaling equations for the accurate prediction of CMOS
     device performance from 180 nm to 7 nm", Integration 58 (2017): polynomials in the voltage
