@@ -12,8 +12,11 @@ def alexnet(classes: int = 1000) -> nn.Sequential:
     for it: it has no neurons and no weights, and no shape depends on it.
     """
 
-    def block(inputs: int, outputs: int, kernel: int, **options: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, kernel, **options), nn.ReLU()]
+    def block(
+        inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
+        return [convolution, nn.ReLU()]
 
     return nn.Sequential(
         *block(3, 96, 11, stride=4),
