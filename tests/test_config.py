@@ -293,7 +293,8 @@ def test_merge_keys_and_numbers_with_exponents_are_read_as_their_authors_mean_th
 
 def test_an_unknown_machine_is_refused_with_the_known_ones():
     with pytest.raises(
-        InputError, match=r"unknown machine 'nce-3nm'.*nce-28nm, nce-fused, nce-int8, nce-small"
+        InputError,
+        match=r"unknown machine 'nce-3nm'.*nce-28nm, nce-fused, nce-int8, nce-near-threshold",
     ):
         load_machine("nce-3nm")
 

@@ -1,6 +1,7 @@
 """Area and energy: sums of parts, protection's price, units, ranges."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,20 +19,24 @@ from hardware import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nce_sim.config.figures import figures_of
+from nce_sim.config.figures import figures_of, with_figure_at
 from nce_sim.config.machine import Machine, load_machine
 from nce_sim.config.technology import ENDS, Figure
 from nce_sim.config.voltage import load_voltage
 from nce_sim.cost.actions import actions_of
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.cost.area import area, at_end, lane_area_um2
+from nce_sim.cost.area import area, at_end, lane_area_um2, registers_of_mac
 from nce_sim.cost.energy import Energy, component_or_leakage, energy
+from nce_sim.cost.peak import CYCLES, peak_activity, peak_tops, power_by_component
+from nce_sim.cost.sensitivity import swings, total_pj
 from nce_sim.cost.sram import KIB, sram_cost
-from nce_sim.cost.supply import leakage_at
+from nce_sim.cost.supply import leakage_at, supply_of
 from nce_sim.machine.engine import simulate
 from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 
-BUNDLED = ["nce-28nm", "nce-fused", "nce-small", "os-32x32"]
+BUNDLED = [
+    "nce-28nm", "nce-fused", "nce-int8", "nce-near-threshold", "nce-small", "os-32x32",
+]  # fmt: skip
 NAMES = [field.name for field in fields(DomainActivity)]
 FREE = (
     "neurons", "overflow_neurons", "useful_macs", "padded_macs", "waves", "repeated_waves",
@@ -654,3 +659,86 @@ def test_every_action_and_part_names_figures_of_its_table(name):
     for each in (*chip.parts, *actions_of(hardware, chip)):
         assert set(each.figures) <= set(known), each.name
         assert each.formula
+
+
+HAND = {
+    "none": (12_123.648, 0.0998016),
+    "tmr": (36_387.328, 0.3028608),
+    "temporal_tmr": (36_387.328, 0.1120896),
+    "dmr_retry": (24_263.680, 0.2030592),
+    "parity": (12_851.06688, 0.105789696),
+}
+"""Energy (pJ) and area (mm2) of the protected lanes, as docs/cost.md derives them by hand."""
+
+
+@pytest.mark.parametrize("scheme", HAND)
+def test_protection_costs_what_the_hand_calculation_says(scheme):
+    layers = (conv(inputs=(3, 8, 8), channels=4),)
+    split = split_of({"conv1": np.zeros(layers[0].out_shape, bool)})
+    hardware = changed(load_machine("nce-small"), protected__array__scheme=scheme)
+    run = simulate(Chain(layers), hardware, split)
+    energy_pj, area_mm2 = HAND[scheme]
+    assert run.energy.by_component_pj["protected lanes"] == pytest.approx(energy_pj, abs=1e-6)
+    assert run.area.by_component_mm2["protected lanes"] == pytest.approx(area_mm2, rel=1e-9)
+    computing = 768 if scheme == "temporal_tmr" else 256
+    assert run.compute_cycles_by_layer["conv1"]["protected"] == computing
+    decoded = next(e for e in run.energy.entries if e.action.name == "decode secded")
+    assert decoded.times >= 432
+    text = (Path(__file__).parent.parent / "docs" / "cost.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| {scheme} |"))
+    assert f"= {energy_pj:,.3f} |" in row or f"= {energy_pj:,.5f} |" in row
+    assert f"= {area_mm2:g} |" in row or f"= {area_mm2:.9g} |" in row
+
+
+def test_ranges_take_what_makes_a_machine_cheaper_the_other_way_round():
+    warm = machine(temperature_k=350.0)
+    idle = replace(NOTHING, latency_cycles=10**6)
+    found = whole(warm, idle)
+    assert found.low_pj < found.total_pj < found.high_pj
+    ends = [
+        whole(warm.model_copy(update={"technology": with_figure_at(
+            warm.technology, "leakage.doubling_k", end)}), idle).total_pj
+        for end in ("low", "high")
+    ]  # fmt: skip
+    assert ends[0] > found.total_pj > ends[1], "leakage that doubles sooner costs more"
+    assert found.low_pj < ends[1]
+    assert found.high_pj > ends[0]
+
+
+def test_a_tornado_moves_one_figure_at_a_time():
+    hardware = machine()
+    done = counted("protected", lane_macs=1000)
+
+    def answer(changed_machine):
+        return total_pj(changed_machine, done)
+
+    found = {swing.figure: swing for swing in swings(hardware, answer)}
+    assert set(found) == {"mac.fp16.energy_pj", "register_32bit_access_pj"}
+    figure = technology().mac["fp16"].energy_pj
+    moved = found["mac.fp16.energy_pj"]
+    nominal = answer(hardware)
+    assert moved.at_low == pytest.approx(nominal + 1000 * (figure.low - figure.value))
+    assert moved.at_high == pytest.approx(nominal + 1000 * (figure.high - figure.value))
+    widths = [swing.width for swing in swings(hardware, answer)]
+    assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_peak_power_is_that_of_lanes_and_ports_at_work(name):
+    hardware = load_machine(name)
+    chip = area(hardware)
+    power = power_by_component(hardware, chip)
+    config, figures = hardware.config, hardware.technology
+    array = config.arrays["unprotected"]
+    access = registers_of_mac(config.number_format) * figures.register_32bit_access_pj.value
+    step = figures.mac[config.number_format].energy_pj.value + access
+    step *= supply_of(hardware, "unprotected").dynamic
+    expected_mw = array.lanes * array.macs_per_cycle * step * config.clock_mhz * 1e-3
+    assert power["unprotected lanes"].peak_dynamic_mw == pytest.approx(expected_mw)
+    twice = peak_activity(hardware, 6 * CYCLES)
+    assert twice == peak_activity(hardware, 3 * CYCLES) + peak_activity(hardware, 3 * CYCLES)
+    macs = sum(
+        each.lanes * each.macs_per_cycle / ARRAY_SCHEMES[each.scheme].repeats
+        for each in config.arrays.values()
+    )
+    assert peak_tops(hardware) == pytest.approx(2 * macs * config.clock_mhz * 1e-6)

@@ -72,7 +72,7 @@ CellType = Literal["lstp", "lop", "hp"]
 class SramFigures(Strict):
     """SRAM banks by size and word width; larger buffers are made of several banks.
 
-    A power law of the capacity is fitted through the rows of a width, which are rough. The rows
+    Power laws of the capacity are fitted through the rows, which are rough. The rows
     hold for cells of `cell_type`; `leakage_by_cell_type` is relative to them.
     """
 
