@@ -39,8 +39,8 @@ def sram_cost(
     `capacity_bytes` is that of the data; `stored_bits` are the bits of a word with its check bits.
     The rows of the table are rough and not monotone: a power law of the bank's capacity is fitted
     through those of each word width by least squares on logarithms, with one exponent for words
-    with and without check bits; between two widths the fits are interpolated. A bank below the smallest row is taken to be as large as that row. An empty
-    buffer costs nothing.
+    with and without check bits; between two widths the fits are interpolated. A bank below the
+    smallest row is taken to be as large as that row. An empty buffer costs nothing.
     """
     if capacity_bytes == 0:
         return NO_SRAM
