@@ -24,7 +24,7 @@ from nce_sim.config.machine import Machine, load_machine
 from nce_sim.config.technology import ENDS, Figure
 from nce_sim.config.voltage import load_voltage
 from nce_sim.cost.actions import actions_of
-from nce_sim.cost.activity import Activity, DomainActivity
+from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.cost.area import area, at_end, lane_area_um2, registers_of_mac
 from nce_sim.cost.energy import Energy, component_or_leakage, energy
 from nce_sim.cost.peak import CYCLES, peak_activity, peak_tops, power_by_component
@@ -40,14 +40,18 @@ BUNDLED = [
 NAMES = [field.name for field in fields(DomainActivity)]
 FREE = (
     "neurons", "overflow_neurons", "useful_macs", "padded_macs", "waves", "repeated_waves",
-    "idle_lane_cycles", "busy_lane_cycles", "lane_wakes", "exchanged_bytes",
+    "idle_lane_cycles", "busy_lane_cycles", "lane_wakes", "exchanged_bytes", "retried_macs",
 )  # fmt: skip
 """Counts that describe a run, or cost energy only with gated lanes or a supply of their own."""
 
+RECORDS = ("domains", "bus", "memory")
+STILL = Moved(0, 0, 0, 0, 0)
 IDLE = DomainActivity(**dict.fromkeys(NAMES, 0))
 NOTHING = Activity(
     domains={"protected": IDLE, "unprotected": IDLE},
-    **{field.name: 0 for field in fields(Activity) if field.name != "domains"},
+    bus=STILL,
+    memory=STILL,
+    **{field.name: 0 for field in fields(Activity) if field.name not in RECORDS},
 )
 
 
@@ -67,11 +71,16 @@ def cost(hardware, activity: Activity) -> dict[str, float]:
 @st.composite
 def activities(draw):
     def some(record):
-        names = [field.name for field in fields(record) if field.name != "domains"]
+        names = [field.name for field in fields(record) if field.name not in RECORDS]
         return {name: draw(st.integers(0, 10**6)) for name in names}
 
-    domains = {d: DomainActivity(**some(DomainActivity)) for d in ("protected", "unprotected")}
-    return Activity(domains=domains, **some(Activity))
+    domains = {}
+    for domain in ("protected", "unprotected"):
+        done = some(DomainActivity)
+        done["retried_macs"] = draw(st.integers(0, done["lane_macs"]))
+        domains[domain] = DomainActivity(**done)
+    moved = {where: Moved(**some(Moved)) for where in ("bus", "memory")}
+    return Activity(domains=domains, **moved, **some(Activity))
 
 
 @given(activities(), st.sampled_from(BUNDLED))
@@ -99,14 +108,11 @@ def test_area_is_the_sum_of_its_parts_within_its_range(name):
 @given(activities(), st.sampled_from(BUNDLED))
 @examples(25)
 def test_twice_the_counts_cost_twice_the_energy_component_by_component(activity, name):
-    def doubled(record):
-        names = [field.name for field in fields(record) if field.name != "domains"]
-        return {name: 2 * getattr(record, name) for name in names}
-
-    domains = {d: DomainActivity(**doubled(part)) for d, part in activity.domains.items()}
-    twice = Activity(domains=domains, **doubled(activity))
+    twice = activity + activity
     once_pj = cost(load_machine(name), activity)
-    assert cost(load_machine(name), twice) == pytest.approx({k: 2 * v for k, v in once_pj.items()})
+    expected = {component: 2 * pj for component, pj in once_pj.items()}
+    found = cost(load_machine(name), twice)
+    assert found == pytest.approx(expected, abs=1e-5), "every entry is rounded to an attojoule"
 
 
 def test_an_inference_that_does_nothing_costs_nothing():
@@ -132,7 +138,7 @@ def test_a_mac_costs_its_multiplier_and_its_registers():
 
 def test_a_byte_on_the_bus_costs_its_way_over_a_length_that_grows_with_the_side():
     hardware, figures = machine(), technology()
-    found = cost(hardware, replace(NOTHING, bus_bytes=1000))
+    found = cost(hardware, replace(NOTHING, bus=Moved(500, 200, 100, 150, 50)))
     length = 1.5 * area(hardware).total_mm2 ** 0.5
     assert found["bus"] == pytest.approx(1000 * length * figures.bus_pj_per_byte_mm.value)
     assert sum(found.values()) == found["bus"]

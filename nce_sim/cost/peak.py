@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from nce_sim.config.machine import DomainConfig, Machine
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.cost.actions import PJ_PER_MW_US, actions_of
-from nce_sim.cost.activity import Activity, DomainActivity
+from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.cost.area import Area
 from nce_sim.protection.schemes import ARRAY_SCHEMES
+
+NOTHING = Moved(0, 0, 0, 0, 0)
 
 CYCLES = 10**6
 """Length of the time over which peak power is taken."""
@@ -50,7 +52,7 @@ def peak_activity(machine: Machine, cycles: int = CYCLES) -> Activity:
         domains={
             name: _peak_of_domain(domain, size, cycles) for name, domain in config.domains.items()
         },
-        bus_bytes=0, memory_bytes=0, crossing_bytes=0, spilled_bytes=0, map_bytes=0,
+        bus=NOTHING, memory=NOTHING, crossing_bytes=0, spilled_bytes=0, map_bytes=0,
         memory_words_read=0, memory_words_written=0, rows_opened=0, refreshes=0, tiles=0,
         switches=0, latency_cycles=cycles, images=1,
     )  # fmt: skip
@@ -61,7 +63,7 @@ def _peak_of_domain(domain: DomainConfig, element_bytes: int, cycles: int) -> Do
     macs = array.lanes * array.macs_per_cycle * cycles
     return DomainActivity(
         neurons=0, overflow_neurons=0, useful_macs=macs // scheme.repeats, padded_macs=0,
-        lane_macs=macs * scheme.copies, votes=0, clips=0,
+        lane_macs=macs * scheme.copies, retried_macs=0, votes=0, clips=0,
         input_read_bytes=array.activation_words * element_bytes * cycles,
         weight_read_bytes=array.weight_words * element_bytes * cycles,
         input_written_bytes=0, weight_written_bytes=0, output_bytes=0, resident_read_bytes=0,
