@@ -34,7 +34,6 @@ from nce_sim.faults.views import (
 )
 from nce_sim.faults.voting import Struck
 from nce_sim.machine.lookup import Schedule
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import Executable, OutputHook
@@ -107,7 +106,7 @@ class StruckBlocks:
         """Gather the hits of all images by layer and array."""
         found: dict[int, dict[str, ArrayHits]] = {}
         for array in DOMAINS:
-            scheme = ARRAY_SCHEMES[self.machine.arrays[array].scheme]
+            scheme = self.machine.scheme_of(array)
             first: dict[int, list[Struck]] = {}
             again: dict[int, list[Struck]] = {}
             for image, each in enumerate(arrivals):

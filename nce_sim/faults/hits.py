@@ -15,7 +15,6 @@ from nce_sim.faults.sites import LaneSpace, Site
 from nce_sim.faults.strikes import Strikes
 from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.executions import IDLE, Executions
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import PROTECTED
 
 WEIGHT, INPUT, ACCUMULATOR, RESULT, VOTED, OUTPUT = range(6)
@@ -269,11 +268,8 @@ def _table(executions: Executions, strikes: Strikes, target: int, found: _Found)
     """
     found = found.take(np.flatnonzero(found.neuron != IDLE))
     works = executions.work[found.which]
-    layers = executions.program.layers
-    repeats = np.array(
-        [ARRAY_SCHEMES[work.arrays[executions.array].scheme].repeats for work in layers]
-    )
-    version = np.where((repeats[works] > 1) & (target < VOTED), found.run, found.version)
+    scheme = executions.program.machine.scheme_of(executions.array)
+    version = found.run if scheme.repeats > 1 and target < VOTED else found.version
     return Hits(
         works, found.neuron, version, np.full(len(works), target), found.first, found.last,
         executions.last_range[found.which], strikes.change[found.place],

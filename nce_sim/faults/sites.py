@@ -10,7 +10,6 @@ from typing import Literal, get_args
 from nce_sim.config.machine import MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 
 LaneComponent = Literal["weight", "input", "accumulator", "lane", "output"]
@@ -114,7 +113,7 @@ class LaneSpace:
         array = machine.arrays[site.domain]
         rows = 1 if site.component == "column" else array.rows
         single = site.component in ("column", "voter", "output")
-        copies = 1 if single else ARRAY_SCHEMES[array.scheme].copies
+        copies = 1 if single else machine.scheme_of(site.domain).copies
         return LaneSpace(rows, array.columns, copies, False)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import ECC_WORD_BITS, Region
 from nce_sim.schedule.program import LayerWork, Program, Share
@@ -104,7 +104,7 @@ def _add_external(moved: _Moved, stream: Stream, is_output: bool) -> None:
 def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActivity:
     shares = program.shares(array)
     on_array = [_ShareCounts.of(program, share) for _, share in shares if share.plan is not None]
-    scheme = ARRAY_SCHEMES[program.machine.arrays[array].scheme]
+    scheme = program.machine.scheme_of(array)
     size, batch = program.element_bytes, program.batch
     neurons = sum(counts.neurons for counts in on_array)
     computed = sum(counts.computed_macs for counts in on_array)

@@ -65,11 +65,19 @@ class Run:
     latency_cycles: int
     timeline: tuple[Span, ...]
     counts: Activity
-    energy: Energy
-    area: Area
     bus: Traffic
     local_ports: Mapping[str, Traffic]
     schedule: Schedule
+
+    @cached_property
+    def area(self) -> Area:
+        """Area of the machine."""
+        return area(self.machine)
+
+    @cached_property
+    def energy(self) -> Energy:
+        """Energy of the batch."""
+        return energy(self.machine, self.counts, self.area)
 
     @property
     def latency_us(self) -> float:
@@ -232,15 +240,12 @@ def run_program(machine: Machine, program: Program) -> Run:
         engine = Engine(program)
         latency_cycles = engine.run()
         counts = count_activity(program, latency_cycles)
-    machine_area = area(machine)
     return Run(
         machine=machine,
         program=program,
         latency_cycles=latency_cycles,
         timeline=tuple(engine.timeline.spans),
         counts=counts,
-        energy=energy(machine, counts, machine_area),
-        area=machine_area,
         bus=engine.bus.traffic,
         local_ports={domain: port.traffic for domain, port in engine.local_ports.items()},
         schedule=Schedule(program, engine.timeline),

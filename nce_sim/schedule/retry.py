@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import Tile
 from nce_sim.schedule.waves import WavePlan
@@ -34,7 +33,7 @@ def with_mismatches(program: Program, rate: float, seed: int) -> Program:
 def _work(program: Program, work: LayerWork, rate: float, seed: int) -> LayerWork:
     shares = []
     for share in work.shares:
-        if share.plan is None or not ARRAY_SCHEMES[share.plan.array.config.scheme].retries:
+        if share.plan is None or not share.plan.array.scheme.retries:
             shares.append(share)
             continue
         images = 1 if share.plan.image_rows else program.batch

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.config.machine import ArrayConfig
-from nce_sim.protection.schemes import ARRAY_SCHEMES
+from nce_sim.protection.schemes import ARRAY_SCHEMES, ArrayScheme
 from nce_sim.schedule.compaction import (
     Counts,
     Words,
@@ -49,20 +49,26 @@ class Array:
     """
 
     config: ArrayConfig
+    scheme: ArrayScheme
     systolic: bool
     fill_cycles: int
 
     @property
     def repeats(self) -> int:
         """How often a temporal scheme runs each wave."""
-        return ARRAY_SCHEMES[self.config.scheme].repeats
+        return self.scheme.repeats
 
     @staticmethod
-    def create(config: ArrayConfig, dataflow: str, codec_cycles: int) -> "Array":
-        """Return the array of a domain whose buffers have codecs of that latency."""
+    def create(
+        config: ArrayConfig, dataflow: str, codec_cycles: int, scheme: ArrayScheme | None = None
+    ) -> "Array":
+        """Return the array of a domain whose buffers have codecs of that latency.
+
+        `scheme` is that of its lanes; the bundled one of the name in `config` if not given.
+        """
         systolic = dataflow == "systolic_os"
         fill = config.rows + config.columns - 2 if systolic else config.pipeline_cycles
-        return Array(config, systolic, fill + codec_cycles)
+        return Array(config, scheme or ARRAY_SCHEMES[config.scheme], systolic, fill + codec_cycles)
 
     def mac_cycles(self, length: int) -> int:
         """Return the cycles of `length` multiply-accumulates of every lane, fully fed."""
