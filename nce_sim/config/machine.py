@@ -324,6 +324,17 @@ class MachineConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _overflow_suits(self) -> Self:
+        """A hole that a checksum needs computed may not be a neuron that overflowed there, too."""
+        if self.overflow and self.scheme_of("protected").checksum_row:
+            raise FieldError(
+                ("overflow",),
+                f"is true: lanes with the checksum row of {self.protected.array.scheme} compute "
+                f"holes, and take no neurons of the other domain: set it to false",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _quantum_suits(self) -> Self:
         """An arbiter that gives a port a whole tile at a time would hide contention."""
         half = min(domain.buffers.smallest_half_bytes for domain in self.domains.values())

@@ -331,7 +331,7 @@ def check_fault(fault: Fault, machine: MachineConfig) -> None:
         raise InputError(f"{site}: a bit of the map can only flip, not '{fault.effect.name}'")
     if site.component == "voter" and site.domain is not None:
         scheme = machine.scheme_of(site.domain)
-        if not (scheme.votes or scheme.check):
+        if not (scheme.votes or scheme.check or scheme.detects):
             raise InputError(
                 f"{site}: the {site.domain} lanes of machine '{machine.name}' are protected by "
                 f"'{scheme.name}', which has neither voter nor comparator"

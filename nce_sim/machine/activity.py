@@ -147,6 +147,7 @@ class _ShareCounts:
     useful_macs: int
     computed_macs: int
     results: int
+    checksum_adds: int
     activation_reads: int
     weight_reads: int
     idle_lane_cycles: int
@@ -167,22 +168,49 @@ class _ShareCounts:
             waves=images * plan.waves,
             repeated=int(((runs - images) * (plan.neurons > 0)).sum()),
             useful_macs=neurons * length,
-            computed_macs=results * length,
+            computed_macs=_lane_steps(plan, runs) * length,
             results=results,
+            checksum_adds=_checksum_adds(plan, runs),
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
             idle_lane_cycles=_idle_lane_cycles(share, plan, runs),
         )
 
 
+def _lane_steps(plan: WavePlan, runs: Counts) -> int:
+    """Return lanes that compute, times runs of their waves; a checksum row has its lanes, too."""
+    lanes = plan.computing_lanes
+    if plan.checksums is not None:
+        lanes = lanes + plan.checksums.checksum_lanes
+    return int((runs * lanes).sum())
+
+
+def _checksum_adds(plan: WavePlan, runs: Counts) -> int:
+    """Return the additions of 32-bit words in the adder trees of a checksum row."""
+    if plan.checksums is None:
+        return 0
+    steps = plan.layer.reduction_length * plan.checksums.adds_a_step
+    return int((runs * (steps + plan.checksums.adds_a_wave)).sum())
+
+
 def _idle_lane_cycles(share: Share, plan: WavePlan, runs: Counts) -> int:
-    """Return the cycles of lanes without a neuron while their array computes."""
+    """Return the cycles of lanes that compute nothing while their array does."""
     if share.tiles[0].chunk is None:
         return int((runs * plan.idle_lane_cycles_by_wave).sum())
-    idle = plan.array.config.lanes - plan.neurons
+    idle = plan.array.config.lanes - plan.computing_lanes
     return sum(
         int(idle[tile.windows[0], tile.groups[0], tile.chunk]) * tile.cycles for tile in share.tiles
     )
+
+
+def checksum_adds(program: Program, array: str) -> int:
+    """Return the additions that the checksum row of an array makes, all images together.
+
+    The inputs of a column's rows are added up in every step, the sums of its lanes once a wave; the
+    comparison with the checksum lane's sum counts as one addition.
+    """
+    shares = (share for _, share in program.shares(array) if share.plan is not None)
+    return sum(_ShareCounts.of(program, share).checksum_adds for share in shares)
 
 
 def unprotected_share(activity: Activity) -> float:
