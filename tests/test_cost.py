@@ -41,8 +41,9 @@ NAMES = [field.name for field in fields(DomainActivity)]
 FREE = (
     "neurons", "overflow_neurons", "useful_macs", "padded_macs", "waves", "repeated_waves",
     "idle_lane_cycles", "busy_lane_cycles", "lane_wakes", "exchanged_bytes", "retried_macs",
+    "checksum_adds",
 )  # fmt: skip
-"""Counts that describe a run, or cost energy only with gated lanes or a supply of their own."""
+"""Counts that describe a run, or cost energy on some machines only."""
 
 RECORDS = ("domains", "bus", "memory")
 STILL = Moved(0, 0, 0, 0, 0)

@@ -189,6 +189,8 @@ class Technology(Strict):
     voter_32bit_pj: Figure
     voter_32bit_area_um2: Figure
     lane_overheads: dict[LaneScheme, LaneOverhead]
+    adder_32bit_pj: Figure
+    adder_32bit_area_um2: Figure
     comparator_pj: Figure
     comparator_area_um2: Figure
     sram: SramFigures

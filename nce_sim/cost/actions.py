@@ -12,11 +12,11 @@ from nce_sim.cost.area import (
     Area,
     buffer_srams,
     codec_of,
+    overhead_of,
     registers_of_mac,
     stored_bits,
 )
 from nce_sim.cost.supply import Supply, supply_of
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 
 LEAKAGE = "leakage"
 PJ_PER_MW_US = 1e3
@@ -96,13 +96,9 @@ def _domain_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterat
 def _lane_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Action]:
     """Multiply-accumulates with their registers and what checks them, votes, and clipping."""
     technology, number_format = machine.technology, machine.config.number_format
-    scheme = ARRAY_SCHEMES[domain.array.scheme]
-    checked, check = 1.0, ""
-    checks: tuple[str, ...] = ()
-    if scheme.name in technology.lane_overheads:
-        path = f"lane_overheads.{scheme.name}.energy"
-        checked += technology.lane_overheads[scheme.name].energy.value
-        check, checks = f" x (1 + {path})", (path,)
+    scheme = machine.config.scheme_of(name)
+    share, path, checks = overhead_of(machine, scheme, "energy")
+    checked, check = 1 + share, f" x (1 + {path})" if path else ""
     mac_path = f"mac.{number_format}.energy_pj"
     yield Action(
         "lanes", name, "multiply and accumulate", "MAC",
@@ -122,6 +118,12 @@ def _lane_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterator
             "lanes", name, "repeat after a mismatch", "MAC", step_pj * checked,
             f"({mac_path} + {registers:g} x {path}){check}", (mac_path, path, *checks),
             of_domain(name, lambda done: done.retried_macs),
+        )  # fmt: skip
+    if scheme.checksum_row:
+        path = "adder_32bit_pj"
+        yield Action(
+            "lanes", name, "add for a checksum", "addition", technology.adder_32bit_pj.value, path,
+            (path,), of_domain(name, lambda done: done.checksum_adds),
         )  # fmt: skip
     if scheme.votes:
         path = "voter_32bit_pj"

@@ -12,14 +12,14 @@ class DomainActivity:
     MACs and operand reads include the repeats of temporal schemes and of mismatches.
     `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
     `lane_macs` counts every copy of a spatial scheme, `retried_macs` those of them that a mismatch
-    made necessary, `useful_macs` each of the network's once; `clips` are outputs that were compared
-    with their layer's range; `busy_lane_cycles` and `idle_lane_cycles` are cycles of lanes with and
-    without a neuron while their array computes, `lane_wakes` how often lanes got a neuron after
-    they had none; `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are
-    the other domain's. `output_bytes` leave the lanes; `resident_read_bytes` and
-    `resident_written_bytes` move through the domain's resident buffer, crossings to the other
-    domain included. `exchanged_bytes` of data come from or go to the rest of the machine, over the
-    bus.
+    made necessary, `useful_macs` each of the network's once; `checksum_adds` are additions of a
+    checksum row, `clips` are outputs that were compared with their layer's range;
+    `busy_lane_cycles` and `idle_lane_cycles` are cycles of lanes with and without a neuron while
+    their array computes, `lane_wakes` how often lanes got a neuron after they had none;
+    `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are the other
+    domain's. `output_bytes` leave the lanes; `resident_read_bytes` and `resident_written_bytes`
+    move through the domain's resident buffer, crossings to the other domain included.
+    `exchanged_bytes` of data come from or go to the rest of the machine, over the bus.
     """
 
     neurons: int
@@ -28,6 +28,7 @@ class DomainActivity:
     padded_macs: int
     lane_macs: int
     retried_macs: int
+    checksum_adds: int
     votes: int
     clips: int
     input_read_bytes: int

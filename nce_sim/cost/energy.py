@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nce_sim.config.machine import Machine
+from nce_sim.config.technology import ENDS
 from nce_sim.cost.actions import LEAKAGE, Action, actions_of
 from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.area import Area, at_end
@@ -106,7 +107,7 @@ def component_or_leakage(entry: Entry) -> str:
 def energy(machine: Machine, activity_by_layer: Mapping[str, Activity], chip: Area) -> Energy:
     """Return the energy of the run that the activities count, on a machine of that area."""
     whole = total(activity_by_layer.values())
-    low, high = (total_pj(at_end(machine, end), whole) for end in ("low", "high"))
+    low, high = (total_pj(at_end(machine, end), whole) for end in ENDS[1:])
     return Energy(actions_of(machine, chip), dict(activity_by_layer), low, high)
 
 

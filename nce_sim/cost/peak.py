@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from nce_sim.config.array_scheme import ArrayScheme
 from nce_sim.config.machine import DomainConfig, Machine
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.cost.actions import PJ_PER_MW_US, actions_of
 from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.cost.area import Area
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 
 NOTHING = Moved(0, 0, 0, 0, 0)
 
@@ -34,8 +34,8 @@ def peak_tops(machine: Machine) -> float:
     Repeats of a temporal scheme and copies of a spatial one count once.
     """
     macs_a_cycle = sum(
-        array.lanes * array.macs_per_cycle / ARRAY_SCHEMES[array.scheme].repeats
-        for array in machine.config.arrays.values()
+        array.lanes * array.macs_per_cycle / machine.config.scheme_of(name).repeats
+        for name, array in machine.config.arrays.items()
     )
     return 2 * macs_a_cycle * machine.config.clock_mhz / 1e6
 
@@ -50,7 +50,8 @@ def peak_activity(machine: Machine, cycles: int = CYCLES) -> Activity:
     size = BYTES_BY_FORMAT[config.number_format]
     return Activity(
         domains={
-            name: _peak_of_domain(domain, size, cycles) for name, domain in config.domains.items()
+            name: _peak_of_domain(domain, config.scheme_of(name), size, cycles)
+            for name, domain in config.domains.items()
         },
         bus=NOTHING, memory=NOTHING, crossing_bytes=0, spilled_bytes=0, map_bytes=0,
         memory_words_read=0, memory_words_written=0, rows_opened=0, refreshes=0, tiles=0,
@@ -58,12 +59,16 @@ def peak_activity(machine: Machine, cycles: int = CYCLES) -> Activity:
     )  # fmt: skip
 
 
-def _peak_of_domain(domain: DomainConfig, element_bytes: int, cycles: int) -> DomainActivity:
-    array, scheme = domain.array, ARRAY_SCHEMES[domain.array.scheme]
+def _peak_of_domain(
+    domain: DomainConfig, scheme: ArrayScheme, element_bytes: int, cycles: int
+) -> DomainActivity:
+    array = domain.array
     macs = array.lanes * array.macs_per_cycle * cycles
     return DomainActivity(
         neurons=0, overflow_neurons=0, useful_macs=macs // scheme.repeats, padded_macs=0,
-        lane_macs=macs * scheme.copies, retried_macs=0, votes=0, clips=0,
+        lane_macs=(macs + scheme.checksum_row * array.columns * cycles) * scheme.copies,
+        retried_macs=0, checksum_adds=scheme.checksum_row * (array.rows - 1) * cycles,
+        votes=0, clips=0,
         input_read_bytes=array.activation_words * element_bytes * cycles,
         weight_read_bytes=array.weight_words * element_bytes * cycles,
         input_written_bytes=0, weight_written_bytes=0, output_bytes=0, resident_read_bytes=0,
