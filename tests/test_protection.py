@@ -1,5 +1,6 @@
 """Schemes as records: what they cover against measured injection, and schemes of a user's own."""
 
+import json
 import re
 from itertools import combinations
 from math import comb
@@ -12,9 +13,11 @@ from hardware import machine
 from scipy.stats import binomtest
 from small_networks import all_convolutional, images, labels
 from test_voting import NEURON, struck
+from typer.testing import CliRunner
 
 import nce_sim as nce
 from nce_sim.accuracy.inject import inject
+from nce_sim.cli.main import app
 from nce_sim.config.bundle import bundled
 from nce_sim.config.loader import load_yaml
 from nce_sim.config.machine import MachineConfig, load_machine
@@ -328,6 +331,19 @@ def test_a_scheme_without_meaning_is_refused_at_its_line(tmp_path, changes, fiel
     line = next((n for n, row in enumerate(text) if n > start and f"{field}:" in row), None)
     with pytest.raises(InputError, match=rf"line {line + 1}: schemes\.0\.{field}: .*{message}"):
         load_machine(path)
+
+
+def test_the_command_prints_what_a_machine_adds_too(tmp_path):
+    path = small_with({"schemes": [OWN]}, tmp_path)
+    done = CliRunner().invoke(app, ["protection", "--machine", str(path), "--json"])
+    assert done.exit_code == 0
+    rows = json.loads(done.stdout)
+    assert [row["name"] for row in rows["lanes"]] == [*ARRAY_SCHEMES, "mine"]
+    assert [row["name"] for row in rows["memory words"]] == [*MEMORY_SCHEMES]
+    assert rows["lanes"][-1]["detects"] == "sums that differ between two copies"
+    table = CliRunner().invoke(app, ["protection", "--coverages"])
+    assert "mine" not in table.stdout
+    assert "Nothing votes on" in table.stdout
 
 
 def test_check_none_is_no_check_and_names_are_taken_once(tmp_path):
