@@ -85,11 +85,10 @@ _HOMES = {
 __all__ = [
     "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
     "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
-    "Intermittent",
-    "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run", "Single", "Site",
-    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "calibrate", "coverage",
-    "evaluate", "inject", "latencies", "load_data", "load_machine", "load_model",
-    "load_voltage", "mean_activation", "rank", "simulate",
+    "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
+    "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
+    "calibrate", "coverage", "evaluate", "inject", "latencies", "load_data", "load_machine",
+    "load_model", "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from hardware import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nce_sim.config.array_scheme import ArrayScheme
 from nce_sim.config.figures import figures_of, with_figure_at
 from nce_sim.config.machine import Machine, load_machine
 from nce_sim.config.technology import ENDS, Figure
@@ -749,3 +750,36 @@ def test_peak_power_is_that_of_lanes_and_ports_at_work(name):
         for each in config.arrays.values()
     )
     assert peak_tops(hardware) == pytest.approx(2 * macs * config.clock_mhz * 1e-6)
+
+
+def test_a_checksum_row_costs_its_lanes_adders_and_additions():
+    figures = technology()
+    hardware = machine(number_format="int8", protected__array__scheme="abft")
+    plain = machine(number_format="int8")
+    mac, register = figures.mac["int8"], figures.register_32bit_area_um2.value
+    array = hardware.config.protected.array
+    lane_um2 = mac.area_um2.value + 2.5 * register
+    adders = array.rows - 1 + 2 * array.columns
+    added_um2 = array.columns * lane_um2 + adders * figures.adder_32bit_area_um2.value
+    added = (
+        area(hardware).by_component_mm2["protected lanes"]
+        - area(plain).by_component_mm2["protected lanes"]
+    )
+    assert added == pytest.approx(added_um2 * 1e-6 * figures.wiring_factor.value)
+    found = cost(hardware, counted("protected", checksum_adds=1000))
+    assert found["protected lanes"] == pytest.approx(1000 * figures.adder_32bit_pj.value)
+    assert sum(cost(plain, counted("protected", checksum_adds=1000)).values()) == 0
+
+
+def test_a_scheme_of_ones_own_costs_its_shares_with_their_range():
+    share = Figure(value=0.2, low=0.1, high=0.5, source="a test")
+    scheme = ArrayScheme(name="mine", detects=0.5, energy_share=share, area_share=share)
+    hardware = machine().with_scheme("protected", scheme)
+    plain_lane, lane = (lane_area_um2(each, "protected") for each in (machine(), hardware))
+    assert lane == pytest.approx(1.2 * plain_lane)
+    done = counted("protected", lane_macs=1000)
+    before, found = (whole(each, done) for each in (machine(), hardware))
+    assert found.total_pj == pytest.approx(1.2 * before.total_pj)
+    assert found.low_pj == pytest.approx(1.1 * before.low_pj)
+    assert found.high_pj == pytest.approx(1.5 * before.high_pj)
+    assert any(action.formula.endswith("energy_share of scheme mine)") for action in found.actions)
