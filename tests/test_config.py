@@ -409,3 +409,44 @@ def test_the_arrays_of_a_fabric_are_those_that_are_fused_at_the_start():
     assert (config.protected.array.scheme, config.unprotected.array.scheme) == ("tmr", "none")
     assert config.arrays == config.fabric.arrays(2)
     assert config.ppe_ratio == pytest.approx(1 / 3)
+
+
+NEAR = bundled("hw_configs") / "nce-near-threshold.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("supply_v: 0.60", "supply_v: 0.40", "unprotected.supply_v is 0.4: .* allow 0.5 to 0.9 V"),
+        ("supply_v: 0.60", "supply_v: 1.10", "unprotected.supply_v is 1.1: .* allow 0.5 to 0.9 V"),
+        ("supply_v: 0.60", "supply_v: 0.50", "clock_mhz is 400.* at unprotected.supply_v 0.5 V"),
+        ("voltage: 28nm-near-threshold\n", "", "unprotected.supply_v is given: name the table"),
+        ("technology: 28nm", "technology: 65nm", "cycles in .* ns: at most .* MHz"),
+        ("voltage: 28nm-near-threshold", "voltage: 28nm-fpga-bram", "1 V as nominal"),
+        ("clock_mhz: 400", "clock_mhz: 400\ntemperature_k: 500", "temperature_k is 500: .* K"),
+        ("kind: lpddr4", "kind: hbm9", "memory.kind hbm9 has no figures .* lpddr4"),
+    ],
+)
+def test_supplies_that_the_tables_do_not_allow_are_refused(tmp_path, old, new, message):
+    text = NEAR.read_text()
+    assert text.count(old) >= 1
+    path = tmp_path / "near.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        load_machine(path)
+
+
+def test_protected_lanes_must_meet_the_clock_at_their_supply(tmp_path):
+    text = NEAR.read_text().replace("clock_mhz: 400", "clock_mhz: 505")
+    wanted = "  vector_lanes: 16\n\nunprotected:"
+    assert wanted in text
+    path = tmp_path / "near.yaml"
+    path.write_text(text.replace(wanted, "  vector_lanes: 16\n  supply_v: 0.59\n\nunprotected:"))
+    with pytest.raises(InputError, match="at most|protected lanes close at"):
+        load_machine(path)
+
+
+def test_another_technology_takes_the_place_of_the_files_own():
+    assert load_machine("nce-small", technology="65nm").technology.name == "65nm"
+    with pytest.raises(InputError, match="unknown technology '3nm'"):
+        load_machine("nce-28nm", technology="3nm")
