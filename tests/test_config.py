@@ -442,7 +442,7 @@ def test_protected_lanes_must_meet_the_clock_at_their_supply(tmp_path):
     assert wanted in text
     path = tmp_path / "near.yaml"
     path.write_text(text.replace(wanted, "  vector_lanes: 16\n  supply_v: 0.59\n\nunprotected:"))
-    with pytest.raises(InputError, match="at most|protected lanes close at"):
+    with pytest.raises(InputError, match=r"at most|protected lanes close at"):
         load_machine(path)
 
 
