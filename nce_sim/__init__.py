@@ -87,8 +87,8 @@ __all__ = [
     "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
     "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
     "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
-    "calibrate", "coverage", "evaluate", "inject", "latencies", "load_data", "load_machine", "load_model",
-    "load_voltage", "mean_activation", "rank", "simulate",
+    "calibrate", "coverage", "evaluate", "inject", "latencies", "load_data", "load_machine",
+    "load_model", "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 
