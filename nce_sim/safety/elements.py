@@ -1,0 +1,193 @@
+"""The engine as an FMEDA sees it: pieces of hardware whose faults have one effect each.
+
+Areas and states come from the cost model. Three registers that it leaves out are added, from the
+sites of fault injection: those of columns, of stored outputs, and of the bus.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from nce_sim.config.machine import Machine
+from nce_sim.config.technology import BYTES_BY_FORMAT
+from nce_sim.cost.area import (
+    CODEWORD_BITS,
+    HALVES,
+    REGISTER_BITS,
+    UM2_PER_MM2,
+    Area,
+    Part,
+    area,
+    capacities_of,
+)
+from nce_sim.faults.sites import SUM_BITS, LaneSpace, Site
+from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES, ArrayScheme
+from nce_sim.schedule.domains import PROTECTED
+
+NONE, IDEAL = "none", "ideal"
+EXTERNAL_MEMORY = "external memory"
+CONTROLLER = "controller"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a run uses beside the chip's own state: neurons in the map, bits of each region."""
+
+    neurons: int
+    memory_bits: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Element:
+    """Hardware whose faults have one effect.
+
+    `flips_at` and `sticks_at` are the sites where injection measures what transient and permanent
+    faults do; None where it cannot. `scheme` is what stands between a fault and the answer.
+    `transient_factor` is the upset rate against that of ordinary cells, below 1 if hardened.
+    """
+
+    component: str
+    name: str
+    scheme: str = NONE
+    flip_flops: float = 0.0
+    sram_bits: float = 0.0
+    dram_bits: float = 0.0
+    logic_mm2: float = 0.0
+    transient_factor: float = 1.0
+    flips_at: Site | None = None
+    sticks_at: Site | None = None
+
+
+def elements_of(machine: Machine, usage: Usage) -> Iterator[Element]:
+    """Yield every element of the engine, then the external memory's."""
+    chip = area(machine)
+    for domain in machine.config.domains:
+        yield from _lanes(machine, chip, domain)
+        yield from _shared_registers(machine, chip, domain)
+        yield from _buffers(machine, chip, domain)
+    for part in chip.parts:
+        if part.component not in ("lanes", "buffers"):
+            yield _unmeasured(chip, part)
+    yield from _joint(machine, chip, usage)
+    yield from _external_memory(machine, usage)
+
+
+def _unmeasured(chip: Area, part: Part, scheme: str = NONE) -> Element:
+    """Return a part that no site stands for."""
+    return Element(
+        part.label, part.name, scheme, flip_flops=part.count * part.flip_flops,
+        sram_bits=part.count * part.sram_bits, logic_mm2=chip.of(part),
+    )  # fmt: skip
+
+
+def _parts(chip: Area, component: str, domain: str) -> Iterator[Part]:
+    return (part for part in chip.parts if (part.component, part.domain) == (component, domain))
+
+
+def _lanes(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
+    """Yield a lane's registers one by one, its arithmetic, and what checks or votes."""
+    scheme = ARRAY_SCHEMES[machine.config.arrays[domain].scheme]
+    sums, voter = Site(domain, "accumulator"), Site(domain, "voter")
+    for part in _parts(chip, "lanes", domain):
+        match part.name:
+            case "registers":
+                yield from _registers(machine, chip, part, scheme)
+            case "multiplier-accumulators":
+                yield Element(
+                    part.label, "arithmetic", scheme.name, logic_mm2=chip.of(part), sticks_at=sums
+                )
+            case "voters":
+                yield Element(
+                    part.label, "voters", _beside(scheme), logic_mm2=chip.of(part), sticks_at=voter
+                )
+            case _:
+                yield _unmeasured(chip, part, _beside(scheme))
+
+
+def _registers(
+    machine: Machine, chip: Area, part: Part, scheme: ArrayScheme
+) -> Iterator[Element]:  # fmt: skip
+    """Yield the registers of all lanes of a domain: sums, drained sums, weights and inputs."""
+    operand = scheme.copies * 8 * BYTES_BY_FORMAT[machine.config.number_format]
+    kinds = {
+        "sums": (SUM_BITS * scheme.copies, "accumulator"),
+        "drained sums": (SUM_BITS * (scheme.copies + scheme.repeats - 1), "lane"),
+        "weights": (operand, "weight"),
+        "inputs": (operand, "input"),
+    }
+    for name, (bits, component) in kinds.items():
+        yield Element(
+            part.label, f"registers of {name}", scheme.name, flip_flops=part.count * bits,
+            logic_mm2=chip.of(part) * bits / part.flip_flops,
+            transient_factor=scheme.rate_factor, flips_at=Site(part.domain, component),
+            sticks_at=Site(part.domain, "accumulator"),
+        )  # fmt: skip
+
+
+def _beside(scheme: ArrayScheme) -> str:
+    """Return what protects hardware of an array that its copies share: nothing, unless ideal."""
+    return IDEAL if scheme.name == IDEAL else NONE
+
+
+def _shared_registers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
+    """Yield the registers before and behind the lanes, which the cost model leaves out."""
+    config = machine.config
+    scheme = ARRAY_SCHEMES[config.arrays[domain].scheme]
+    for component, name in (("column", "registers of columns"), ("output", "registers of outputs")):
+        site = Site(domain, component)
+        bits = LaneSpace.of(site, config).elements * site.word_bits(config)
+        yield Element(
+            f"{domain} lanes", name, _beside(scheme), flip_flops=bits,
+            logic_mm2=_register_mm2(machine, chip, bits), transient_factor=scheme.rate_factor,
+            flips_at=site,
+        )  # fmt: skip
+
+
+def _register_mm2(machine: Machine, chip: Area, bits: float) -> float:
+    word_um2 = machine.technology.register_32bit_area_um2.value
+    return bits / REGISTER_BITS * word_um2 * chip.wiring_factor / UM2_PER_MM2
+
+
+def _buffers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
+    """Yield the data bits of each buffer, its check bits, and the codecs."""
+    buffers = machine.config.domains[domain].buffers
+    for part in _parts(chip, "buffers", domain):
+        if not part.sram_bits:
+            yield _unmeasured(chip, part)
+            continue
+        name = part.name.removesuffix(" cells")
+        data_bits = HALVES[name] * 8 * capacities_of(buffers)[name]
+        check_bits = part.count * part.sram_bits - data_bits
+        site = Site(domain, name if name == "resident" else f"{name}_buffer")
+        yield Element(
+            part.label, f"{name} data", buffers.scheme, sram_bits=data_bits, flips_at=site,
+            sticks_at=site,
+        )  # fmt: skip
+        if check_bits:
+            yield Element(part.label, f"{name} check bits", buffers.scheme, sram_bits=check_bits)
+
+
+def _joint(machine: Machine, chip: Area, usage: Usage) -> Iterator[Element]:
+    """Yield what both domains share beside the parts of the cost model."""
+    yield Element(
+        CONTROLLER, "protection map", sram_bits=usage.neurons,
+        flips_at=Site(None, "protection_map"),
+    )  # fmt: skip
+    bits = ceil(8 * machine.config.bus.bytes_per_cycle)
+    yield Element(
+        "bus", "register of a beat", flip_flops=bits,
+        logic_mm2=_register_mm2(machine, chip, bits), flips_at=Site(None, "bus"),
+    )  # fmt: skip
+
+
+def _external_memory(machine: Machine, usage: Usage) -> Iterator[Element]:
+    for domain, bits in usage.memory_bits.items():
+        scheme = machine.config.memory.protected_scheme if domain == PROTECTED else NONE
+        site = Site(domain, "memory")
+        yield Element(
+            EXTERNAL_MEMORY, f"{domain} data", scheme, dram_bits=bits, flips_at=site,
+            sticks_at=site,
+        )  # fmt: skip
+        check_bits = bits / CODEWORD_BITS * MEMORY_SCHEMES[scheme].check_bits(CODEWORD_BITS)
+        if check_bits:
+            yield Element(EXTERNAL_MEMORY, f"{domain} check bits", scheme, dram_bits=check_bits)
