@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
     from nce_sim.accuracy.inject import InjectionResult, inject
     from nce_sim.accuracy.latency import latencies
+    from nce_sim.config.array_scheme import ArrayScheme
     from nce_sim.config.machine import Machine, load_machine
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
     from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
+    from nce_sim.protection.coverage import Coverage, coverage
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.workload.calibration import Calibration, calibrate
@@ -39,8 +41,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccuracyResult": "nce_sim.accuracy.evaluate",
     "Alignment": "nce_sim.resilience.split",
+    "ArrayScheme": "nce_sim.config.array_scheme",
     "BitFlip": "nce_sim.faults.effects",
     "Calibration": "nce_sim.workload.calibration",
+    "Coverage": "nce_sim.protection.coverage",
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "Elements": "nce_sim.faults.processes",
@@ -65,6 +69,7 @@ _HOMES = {
     "Workload": "nce_sim.workload.graph",
     "Zero": "nce_sim.faults.effects",
     "calibrate": "nce_sim.workload.calibration",
+    "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
@@ -78,10 +83,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "BitFlip", "Calibration", "Dataset", "Dropout", "Elements",
-    "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError", "Intermittent",
+    "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
+    "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
+    "Intermittent",
     "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run", "Single", "Site",
-    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "calibrate",
+    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "calibrate", "coverage",
     "evaluate", "inject", "latencies", "load_data", "load_machine", "load_model",
     "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip

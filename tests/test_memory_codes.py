@@ -18,8 +18,8 @@ from nce_sim.faults.mission import Mission
 from nce_sim.faults.processes import Fault, Single, Transient
 from nce_sim.faults.sites import Site
 from nce_sim.faults.strikes import Strikes
-from nce_sim.faults.words import decode
 from nce_sim.protection.schemes import MEMORY_SCHEMES
+from nce_sim.protection.words import decode
 from nce_sim.schedule.domains import UNPROTECTED
 
 FOREVER = 2**62

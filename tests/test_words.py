@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nce_sim.faults.words import CHECK_BITS, DATA_BITS, Verdict, decode, hsiao_columns
 from nce_sim.protection.schemes import MEMORY_SCHEMES
+from nce_sim.protection.words import CHECK_BITS, DATA_BITS, Verdict, decode, hsiao_columns
 
 SECDED = MEMORY_SCHEMES["secded"]
 MATRIX = np.array([[column >> row & 1 for column in hsiao_columns()] for row in range(CHECK_BITS)])

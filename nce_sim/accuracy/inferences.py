@@ -18,8 +18,8 @@ class Inferences:
     `predicted` is the class (NOT_FINITE if an output is NaN or infinite), `in_top5` whether it is
     among the five best without faults, `equal` whether all outputs are the same bits as without
     faults. `detected` tells of a fault that could not be repaired, `noticed` of one that some logic
-    answered with zero, `struck` counts strikes on words
-    in use, `changed` neurons whose stored value was struck into another, `repeated` waves that ran
+    answered with zero or a majority corrected and reported, `struck` counts strikes on words in
+    use, `changed` neurons whose stored value was struck into another, `repeated` waves that ran
     again, `layer` is the first layer struck (its place in the program, or NO_LAYER).
     """
 

@@ -240,7 +240,7 @@ def inject(
         Injector(executable, computed_on(schedule, UNPROTECTED), fault)
         for fault in listed if not isinstance(fault, Fault)
     ]  # fmt: skip
-    runner = StruckBlocks(executable, schedule, calibration)
+    runner = StruckBlocks(executable, schedule, calibration, seed)
     found = Inferences.empty(realisations, len(images))
     clean = np.empty(len(images), np.int16)
     reference = _Reference(network, chosen, device)

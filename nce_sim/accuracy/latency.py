@@ -11,7 +11,6 @@ from nce_sim.accuracy.inject import InjectionResult
 from nce_sim.faults.table import Counts
 from nce_sim.machine.engine import Run, run_program
 from nce_sim.machine.executions import Executions
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import Program, Share
 from nce_sim.schedule.retry import repeat
@@ -136,4 +135,4 @@ def _repeated(
 
 def _retries(share: Share) -> bool:
     assert share.plan is not None
-    return ARRAY_SCHEMES[share.plan.array.config.scheme].retries
+    return share.plan.array.scheme.retries

@@ -14,6 +14,7 @@ from nce_sim.accuracy.evaluate import NOT_FINITE, top1
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.errors import InputError
 from nce_sim.faults.corruption import ANSWER_BITS, ANSWERS, Corruptions
+from nce_sim.faults.lane_checks import ChecksumLanes, Notices
 from nce_sim.faults.mission import Arrivals
 from nce_sim.faults.strike_layer import (
     ArrayHits,
@@ -34,7 +35,6 @@ from nce_sim.faults.views import (
 )
 from nce_sim.faults.voting import Struck
 from nce_sim.machine.lookup import Schedule
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import Executable, OutputHook
@@ -51,9 +51,10 @@ class StruckBlocks:
     """Runs blocks of images on the machine of a schedule, one after another."""
 
     def __init__(
-        self, executable: Executable, schedule: Schedule, calibration: Calibration | None
-    ) -> None:
-        self.executable, self.schedule = executable, schedule
+        self, executable: Executable, schedule: Schedule, calibration: Calibration | None,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.executable, self.schedule, self.seed = executable, schedule, seed
         self.machine = schedule.program.machine
         self.layers = executable.network.layers
         self.place = {work.layer.name: n for n, work in enumerate(schedule.program.layers)}
@@ -84,7 +85,8 @@ class StruckBlocks:
         that ran again, as in `InjectionResult`.
         """
         mine = slice(start, start + self.count)
-        hits, wrong = self._hits_by_layer(arrivals), words_by_layer(arrivals)
+        hits = self._hits_by_layer(arrivals, realisation, start)
+        wrong = words_by_layer(arrivals)
         found.struck[realisation, mine] += [each.words for each in arrivals]
         found.detected[realisation, mine] |= [each.detected for each in arrivals]
         found.noticed[realisation, mine] = [each.noticed for each in arrivals]
@@ -103,11 +105,14 @@ class StruckBlocks:
             values, outcomes = self._forward(hits, wrong, hooks)
             return self._note(values, outcomes, found, realisation, start)
 
-    def _hits_by_layer(self, arrivals: Sequence[Arrivals]) -> dict[int, dict[str, ArrayHits]]:
+    def _hits_by_layer(
+        self, arrivals: Sequence[Arrivals], realisation: int = 0, start: int = 0
+    ) -> dict[int, dict[str, ArrayHits]]:
         """Gather the hits of all images by layer and array."""
+        inferences = start + np.arange(len(arrivals))
         found: dict[int, dict[str, ArrayHits]] = {}
         for array in DOMAINS:
-            scheme = ARRAY_SCHEMES[self.machine.arrays[array].scheme]
+            scheme = self.machine.scheme_of(array)
             first: dict[int, list[Struck]] = {}
             again: dict[int, list[Struck]] = {}
             for image, each in enumerate(arrivals):
@@ -117,7 +122,12 @@ class StruckBlocks:
                         into.setdefault(work, []).append(struck)
             for work, parts in first.items():
                 second = Struck.join(again.get(work, [Struck.none()]))
-                found.setdefault(work, {})[array] = ArrayHits(scheme, Struck.join(parts), second)
+                found.setdefault(work, {})[array] = ArrayHits(
+                    scheme, Struck.join(parts), second,
+                    Notices(self.seed, array, work, realisation, inferences),
+                    ChecksumLanes.of(self.schedule.program.layers[work], array)
+                    if scheme.checksum_row else None,
+                )  # fmt: skip
         return found
 
     def _forward(
@@ -196,6 +206,7 @@ class StruckBlocks:
         for outcome in outcomes:
             found.changed[realisation, mine] += outcome.changed[: self.count]
             found.detected[realisation, start + outcome.failed] = True
+            found.noticed[realisation, start + outcome.reported] = True
             for array, repeated in outcome.repeated.items():
                 image = start + repeated[:, 0]
                 np.add.at(found.repeated[realisation], image, 1)

@@ -175,12 +175,13 @@ def _check_mismatch_rate(rate: float, machine: "MachineConfig") -> None:
 
     if not isfinite(rate) or not 0 <= rate <= 1:
         raise InputError(f"--mismatch-rate must be a number from 0 to 1, not {rate}")
-    schemes = [array.scheme for array in machine.arrays.values()]
-    if rate and not any(ARRAY_SCHEMES[scheme].retries for scheme in schemes):
+    schemes = [machine.scheme_of(array) for array in machine.arrays]
+    if rate and not any(scheme.retries for scheme in schemes):
         known = ", ".join(name for name, scheme in ARRAY_SCHEMES.items() if scheme.retries)
+        names = " and ".join(scheme.name for scheme in schemes)
         raise InputError(
             f"--mismatch-rate means nothing on machine '{machine.name}', whose lanes are protected "
-            f"by {' and '.join(schemes)}: waves run again with {known}"
+            f"by {names}: waves run again with {known}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from nce_sim.config.array_scheme import ARRAY_SCHEMES, WHOLE_NUMBER_CHECKS, ArrayScheme
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import FieldError, Strict, load_yaml
 from nce_sim.config.technology import (
@@ -20,10 +21,6 @@ from nce_sim.config.technology import (
 from nce_sim.config.voltage import VoltageTable, list_voltages, load_voltage
 from nce_sim.errors import InputError
 
-ArraySchemeName = Literal[
-    "none", "ideal", "tmr", "dmr_retry", "temporal_dmr", "temporal_tmr", "parity", "residue",
-    "hardened",
-]  # fmt: skip
 MemorySchemeName = Literal["none", "ideal", "parity", "secded"]
 Rotation = Literal["none", "layers", "inferences", "repeats"]
 NS_PER_US = 1000
@@ -38,7 +35,9 @@ class ArrayConfig(Strict):
     activation_words: PositiveInt = Field(description="words a cycle from the input buffer")
     weight_words: PositiveInt = Field(description="words a cycle from the weight buffer")
     pipeline_cycles: int = Field(ge=0, description="fill of the pipeline, added to every wave")
-    scheme: ArraySchemeName = Field(description="how the lanes are protected")
+    scheme: str = Field(
+        description="how the lanes are protected: a bundled scheme, or one of the file's `schemes`"
+    )
     clip: bool = Field(
         default=False,
         description="whether outputs are held within their layer's range on training images",
@@ -134,7 +133,7 @@ class FabricConfig(Strict):
             "unprotected": self._array(single, "none"),
         }
 
-    def _array(self, columns: int, scheme: ArraySchemeName) -> ArrayConfig:
+    def _array(self, columns: int, scheme: str) -> ArrayConfig:
         return ArrayConfig(
             rows=self.rows,
             columns=columns,
@@ -259,6 +258,9 @@ class MachineConfig(Strict):
         description="whether weights that both domains use are stored in both regions"
     )
     overflow: bool = Field(description="whether idle PPEs take waves of unprotected neurons")
+    schemes: tuple[ArrayScheme, ...] = Field(
+        default=(), strict=False, description="array schemes of this machine, beside bundled ones"
+    )
     fabric: FabricConfig | None = None
     protected: DomainConfig
     unprotected: DomainConfig
@@ -275,6 +277,11 @@ class MachineConfig(Strict):
     def arrays(self) -> dict[str, ArrayConfig]:
         """Both arrays by domain; of a fabric, as it is fused at the start."""
         return {name: domain.array for name, domain in self.domains.items()}
+
+    def scheme_of(self, array: str) -> ArrayScheme:
+        """Return the scheme that protects the lanes of a domain's array, however it is fused."""
+        own = {scheme.name: scheme for scheme in self.schemes}
+        return {**ARRAY_SCHEMES, **own}[self.arrays[array].scheme]
 
     @property
     def ppe_ratio(self) -> float:
@@ -314,15 +321,53 @@ class MachineConfig(Strict):
         return content
 
     @model_validator(mode="after")
-    def _residue_suits(self) -> Self:
-        """A residue check follows whole numbers; rounding floats have no such code."""
-        for name, domain in self.domains.items():
-            if domain.array.scheme == "residue" and self.number_format != "int8":
+    def _schemes_are_new(self) -> Self:
+        """Two schemes of one name would leave open which of them protects."""
+        for number, scheme in enumerate(self.schemes):
+            earlier = {each.name for each in self.schemes[:number]}
+            if scheme.name in ARRAY_SCHEMES or scheme.name in earlier:
+                kind = "a bundled scheme" if scheme.name in ARRAY_SCHEMES else "one above"
+                raise FieldError(
+                    ("schemes", number, "name"), f"is {scheme.name}, the name of {kind}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _schemes_are_known(self) -> Self:
+        own = [scheme.name for scheme in self.schemes]
+        for name, array in self.arrays.items():
+            if array.scheme not in (*ARRAY_SCHEMES, *own):
+                bundled_names = ", ".join(f"'{each}'" for each in ARRAY_SCHEMES)
+                mine = ", ".join(f"'{each}'" for each in own) or "which is empty or left out"
                 raise FieldError(
                     (name, "array", "scheme"),
-                    f"is residue: it checks sums of whole numbers, and number_format is "
+                    f"should be one of the bundled {bundled_names}, or of the file's own under "
+                    f"schemes: {mine} (found '{array.scheme}')",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _checks_suit(self) -> Self:
+        """Residues and checksums follow whole numbers; rounding floats have no such code."""
+        for name in self.arrays:
+            scheme = self.scheme_of(name)
+            if scheme.check in WHOLE_NUMBER_CHECKS and self.number_format != "int8":
+                raise FieldError(
+                    (name, "array", "scheme"),
+                    f"is {scheme.name}: it checks sums of whole numbers, and number_format is "
                     f"{self.number_format}: take int8, or another scheme",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _overflow_suits(self) -> Self:
+        """A hole that a checksum needs computed may not be a neuron that overflowed there, too."""
+        if self.overflow and self.scheme_of("protected").checksum_row:
+            raise FieldError(
+                ("overflow",),
+                f"is true: lanes with the checksum row of {self.protected.array.scheme} compute "
+                f"holes, and take no neurons of the other domain: set it to false",
+            )
         return self
 
     @model_validator(mode="after")
@@ -359,6 +404,30 @@ class Machine(Strict):
     def supply_v(self, domain: str) -> float:
         """Return a domain's supply voltage."""
         return self.config.domains[domain].supply_v or self.technology.voltage_v
+
+    def with_scheme(self, array: str, scheme: ArrayScheme) -> "Machine":
+        """Return the machine with the lanes of a domain's array protected by a scheme of your own.
+
+        Raises InputError if it does not suit the machine, or has a bundled scheme's name.
+        """
+        if array not in self.config.arrays:
+            raise InputError(f"unknown array '{array}': known are {', '.join(self.config.arrays)}")
+        if self.config.fabric is not None:
+            raise InputError(
+                f"machine '{self.config.name}' has a fabric, whose columns fuse by tmr or "
+                f"dmr_retry: take a machine with dedicated arrays for '{scheme.name}'"
+            )
+        content = self.config.model_dump()
+        others = [each for each in content["schemes"] if each["name"] != scheme.name]
+        if scheme != ARRAY_SCHEMES.get(scheme.name):
+            content["schemes"] = [*others, scheme.model_dump()]
+        content[array]["array"]["scheme"] = scheme.name
+        try:
+            config = MachineConfig.model_validate(content)
+        except ValidationError as mistakes:
+            found = "; ".join(mistake["msg"] for mistake in mistakes.errors())
+            raise InputError(f"{scheme.name} for {array}: {found}") from mistakes
+        return Machine(config=config, technology=self.technology)
 
 
 def load_machine(name_or_path: str | Path) -> Machine:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nce_sim.faults.effects import ALL, Change
 from nce_sim.faults.table import Counts, Table
-from nce_sim.faults.words import DATA_BITS, decode
 from nce_sim.protection.schemes import MemoryScheme
+from nce_sim.protection.words import DATA_BITS, decode
 
 IsRead = Callable[[int, int, int], bool]
 """Whether anybody reads a word (its number) between two cycles."""

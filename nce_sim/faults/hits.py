@@ -15,7 +15,6 @@ from nce_sim.faults.sites import LaneSpace, Site
 from nce_sim.faults.strikes import Strikes
 from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.executions import IDLE, Executions
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import PROTECTED
 
 WEIGHT, INPUT, ACCUMULATOR, RESULT, VOTED, OUTPUT = range(6)
@@ -121,9 +120,10 @@ def _of_moments(
         reached &= _reads_weights(executions, which, shared=site.component == "column")
     if target == VOTED:
         reached &= (cycles == executions.end[which] - 1) & _ends_sum(executions, which)
+        reached &= _is_checked_in(executions, which, column)
     found = _Found(places, which, version, held.run, held.neuron, held.step, held.step)
     found = found.take(np.flatnonzero(reached))
-    if site.component == "column":
+    if site.is_one_a_column(executions.program.machine):
         found = _all_rows(found, executions, column[reached], inference)
     return _table(executions, strikes, target, found)
 
@@ -137,6 +137,8 @@ def _of_windows(
     works = executions.work[which]
     row, column, version, mine = _places_of(strikes.element[place], works, site, space, executions)
     mine &= _is_exposed(site, strikes, place, executions, which)
+    if site.component == "voter":
+        mine &= _is_checked_in(executions, which, column)
     lanes = _Lanes(place[mine], which[mine], row[mine], column[mine], version[mine])
     runs = (executions.end[lanes.which] - executions.start[lanes.which]) // (
         executions.run_cycles[lanes.which]
@@ -205,7 +207,7 @@ def _of_run(
     found = _Found(place, which, version, number, neuron, first, np.minimum(last, limit))
     reached = np.flatnonzero(found.first <= found.last)
     found = found.take(reached)
-    if site.component == "column":
+    if site.is_one_a_column(executions.program.machine):
         found = _all_rows(found, executions, column[reached], inference)
     return _table(executions, strikes, target, found)
 
@@ -226,7 +228,7 @@ class _Found(Table):
 def _all_rows(
     found: _Found, executions: Executions, column: Counts, inference: int
 ) -> _Found:  # fmt: skip
-    """Return the words of all rows of a column, which share its register.
+    """Return the words of all rows of a column, which share its register, or its checksum lane.
 
     The operand that row 0 multiplies in a step reaches every row in its own same step.
     """
@@ -256,6 +258,20 @@ def _reads_weights(
     return found[executions.work[which]]
 
 
+def _is_checked_in(executions: Executions, which: Counts, column: Counts) -> NDArray[np.bool_]:
+    """Tell where a column's own voters or checksum lane work.
+
+    Where each lane streams its own operands one checksum lane, in column 0, serves all lanes.
+    """
+    if not executions.program.machine.scheme_of(executions.array).checksum_row:
+        return np.ones(len(which), bool)
+    whole_wave = [
+        any(share.plan.is_vector for share in work.on(executions.array) if share.plan is not None)
+        for work in executions.program.layers
+    ]
+    return (column == 0) | ~np.array(whole_wave)[executions.work[which]]
+
+
 def _ends_sum(executions: Executions, which: Counts) -> NDArray[np.bool_]:
     """Tell which executions end with the last step of K: their sums are voted on."""
     lengths = np.array([work.layer.reduction_length for work in executions.program.layers])
@@ -269,11 +285,8 @@ def _table(executions: Executions, strikes: Strikes, target: int, found: _Found)
     """
     found = found.take(np.flatnonzero(found.neuron != IDLE))
     works = executions.work[found.which]
-    layers = executions.program.layers
-    repeats = np.array(
-        [ARRAY_SCHEMES[work.arrays[executions.array].scheme].repeats for work in layers]
-    )
-    version = np.where((repeats[works] > 1) & (target < VOTED), found.run, found.version)
+    scheme = executions.program.machine.scheme_of(executions.array)
+    version = found.run if scheme.repeats > 1 and target < VOTED else found.version
     return Hits(
         works, found.neuron, version, np.full(len(works), target), found.first, found.last,
         executions.last_range[found.which], strikes.change[found.place],

@@ -26,7 +26,7 @@ from nce_sim.faults.sites import LaneSpace
 from nce_sim.faults.strikes import ALWAYS, Strikes
 from nce_sim.faults.table import Counts, Table
 from nce_sim.machine.lookup import Schedule
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
 
 MOST_KEPT_HITS = 1 << 21
@@ -111,7 +111,7 @@ class Mission:
         site = self.faults[fault].site
         if not site.on_array or site.domain is None:
             return False
-        return ARRAY_SCHEMES[self.machine.arrays[site.domain].scheme].retries
+        return self.machine.scheme_of(site.domain).retries
 
     def arrivals(self, realisation: int, inference: int) -> Arrivals:
         """Return all that strikes one inference of one realisation."""
@@ -188,7 +188,7 @@ class Mission:
         """Return whom the strikes of an inference hit, by array."""
         found = {}
         for array in DOMAINS:
-            scheme = ARRAY_SCHEMES[self.machine.arrays[array].scheme]
+            scheme = self.machine.scheme_of(array)
             mine = [
                 number
                 for number, fault in enumerate(self.faults)
@@ -306,7 +306,7 @@ def space_of(fault: Fault, schedule: Schedule) -> Space:
     if site.on_array:
         assert site.domain is not None
         elements = LaneSpace.of(site, machine).elements
-        factor = ARRAY_SCHEMES[machine.arrays[site.domain].scheme].rate_factor
+        factor = machine.scheme_of(site.domain).rate_factor
     elif site.component == "bus":
         elements = ceil(8 * machine.bus.bytes_per_cycle)
     elif site.component == "protection_map":
@@ -330,8 +330,8 @@ def check_fault(fault: Fault, machine: MachineConfig) -> None:
     if site.component == "protection_map" and not isinstance(fault.effect, BitFlip):
         raise InputError(f"{site}: a bit of the map can only flip, not '{fault.effect.name}'")
     if site.component == "voter" and site.domain is not None:
-        scheme = ARRAY_SCHEMES[machine.arrays[site.domain].scheme]
-        if not (scheme.votes or scheme.check):
+        scheme = machine.scheme_of(site.domain)
+        if not (scheme.votes or scheme.check or scheme.detects):
             raise InputError(
                 f"{site}: the {site.domain} lanes of machine '{machine.name}' are protected by "
                 f"'{scheme.name}', which has neither voter nor comparator"

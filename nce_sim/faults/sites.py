@@ -10,7 +10,6 @@ from typing import Literal, get_args
 from nce_sim.config.machine import MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 
 LaneComponent = Literal["weight", "input", "accumulator", "lane", "output"]
@@ -73,6 +72,12 @@ class Site:
         """Whether it is part of an array of lanes."""
         return self.component in ARRAY_COMPONENTS
 
+    def is_one_a_column(self, machine: MachineConfig) -> bool:
+        """Whether all lanes of a column share it: its weight, or the end of its checksum."""
+        if self.component == "voter" and self.domain is not None:
+            return machine.scheme_of(self.domain).checksum_row
+        return self.component == "column"
+
     def word_bits(self, machine: MachineConfig) -> int:
         """Return the width of the words that are struck."""
         if self.component in ("accumulator", "lane", "voter"):
@@ -112,9 +117,9 @@ class LaneSpace:
             rows = 1 if site.component == "column" else machine.fabric.rows
             return LaneSpace(rows, machine.fabric.columns, 1, True)
         array = machine.arrays[site.domain]
-        rows = 1 if site.component == "column" else array.rows
+        rows = 1 if site.is_one_a_column(machine) else array.rows
         single = site.component in ("column", "voter", "output")
-        copies = 1 if single else ARRAY_SCHEMES[array.scheme].copies
+        copies = 1 if single else machine.scheme_of(site.domain).copies
         return LaneSpace(rows, array.columns, copies, False)
 
     @property

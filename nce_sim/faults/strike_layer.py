@@ -1,7 +1,7 @@
 """Apply hits to one layer's outputs: step the struck lanes, vote, finish, store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.faults.hits import OUTPUT, Hits
+from nce_sim.faults.lane_checks import ChecksumLanes, Notices
 from nce_sim.faults.lanes import LayerLanes, turns
 from nce_sim.faults.table import Counts
 from nce_sim.faults.views import View, change_words
@@ -20,11 +21,13 @@ from nce_sim.workload.layer import Layer
 
 @dataclass(frozen=True)
 class ArrayHits:
-    """All that strikes one layer on one array, for the images of a block."""
+    """All that strikes one layer on one array, for the images of a block; see `vote`."""
 
     scheme: ArrayScheme
     first: Struck
     again: Struck
+    notices: Notices | None = None
+    checksums: ChecksumLanes | None = None
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class LayerOutcome:
     """What came of it: see `Outcome`. `changed` counts struck neurons whose stored value differs.
 
     It has one entry an image of the block; `repeated` lists the waves that ran again by array.
+    `reported` are the images in which a majority that reports corrected something.
     """
 
     changed: Counts
     failed: Counts
+    reported: Counts
     repeated: Mapping[str, NDArray[np.int64]]
 
 
@@ -68,23 +73,25 @@ def strike_layer(
     executable = views[0].executable
     if not hits and bounds is None:
         empty = np.empty(0, np.int64)
-        return outputs, LayerOutcome(np.zeros(len(outputs), np.int64), empty, {})
+        return outputs, LayerOutcome(np.zeros(len(outputs), np.int64), empty, empty, {})
     if bounds is not None:
         outputs = bounds.hold(outputs)
     struck_outputs = outputs.clone(memory_format=torch.preserve_format)
-    failed = [np.empty(0, np.int64)]
+    failed, reported = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     repeated: dict[str, NDArray[np.int64]] = {}
     for array, each in hits.items():
         outcomes, repeated[array] = _outcomes_by_view(layer, views, each)
         for outcome in outcomes:
             failed.append(outcome.failed)
+            reported.append(outcome.reported)
             _store_sums(executable, layer, struck_outputs, outcome)
     if bounds is not None:
         struck_outputs = bounds.hold(struck_outputs)
     for each in hits.values():
-        _strike_stored(executable, layer, struck_outputs, each.first)
+        _strike_stored(executable, layer, struck_outputs, each)
     changed = changed_outputs(outputs, struck_outputs)
-    return struck_outputs, LayerOutcome(changed, np.unique(np.concatenate(failed)), repeated)
+    due, heard = (np.unique(np.concatenate(each)) for each in (failed, reported))
+    return struck_outputs, LayerOutcome(changed, due, heard, repeated)
 
 
 def changed_outputs(before: Tensor, after: Tensor) -> Counts:
@@ -118,7 +125,7 @@ def _by_view(views: Sequence[View], hits: ArrayHits) -> list[ArrayHits]:
     first, again = (each.take(each.hits.target != OUTPUT) for each in (hits.first, hits.again))
     of_first, of_again = (_view_of(views, each) for each in (first, again))
     return [
-        ArrayHits(hits.scheme, first.take(of_first == number), again.take(of_again == number))
+        replace(hits, first=first.take(of_first == number), again=again.take(of_again == number))
         for number in range(len(views))
     ]
 
@@ -149,12 +156,13 @@ def _lanes_outcome(
     )
     mine = others[np.isin(others[:, 0], images)]
     mine = np.stack([np.searchsorted(images, mine[:, 0]), mine[:, 1]], axis=1)
-    outcome = vote(lanes, hits.scheme, first, again, mine)
+    notices = hits.notices.among(images) if hits.notices is not None else None
+    outcome = vote(lanes, hits.scheme, first, again, mine, notices, hits.checksums)
     repeated = outcome.repeated.copy()
     repeated[:, 0] = images[repeated[:, 0]]
     return Outcome(
         images[outcome.image], outcome.neuron, outcome.sums, outcome.changed, repeated,
-        images[outcome.failed],
+        images[outcome.failed], images[outcome.reported],
     )  # fmt: skip
 
 
@@ -168,9 +176,11 @@ def _store_sums(executable: Executable, layer: Layer, outputs: Tensor, outcome: 
     _write(layer, outputs, outcome.image[changed], neurons, values)
 
 
-def _strike_stored(executable: Executable, layer: Layer, outputs: Tensor, struck: Struck) -> None:
-    """Change stored outputs: their bits, or by noise."""
-    stored = struck.take(struck.hits.target == OUTPUT)
+def _strike_stored(executable: Executable, layer: Layer, outputs: Tensor, hits: ArrayHits) -> None:
+    """Change stored outputs: their bits, or by noise; what fills holes is not stored."""
+    stored = hits.first.take(hits.first.hits.target == OUTPUT)
+    if hits.checksums is not None:
+        stored = stored.take(hits.checksums.stored[stored.hits.neuron])
     for turn in turns(stored.image * layer.outputs + stored.hits.neuron):
         image, neuron, change = stored.image[turn], stored.hits.neuron[turn], stored.hits.change
         change = change[turn]

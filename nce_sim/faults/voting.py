@@ -3,7 +3,8 @@
 The sums of a neuron's versions (copies of a spatial scheme, runs of a temporal one) are 32-bit
 words. `tmr` and `temporal_tmr` take the majority bit by bit, which fails where two versions are
 wrong in the same bit. `dmr_retry` and `temporal_dmr` compare, `parity` and `residue` check one
-version; what they detect runs again with its whole wave, and what is detected again is a DUE.
+version, `abft` the sum of a column; what they detect runs again with its whole wave, and what is
+detected again, or by a scheme that does not retry, is a DUE.
 """
 
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.faults.hits import EVERY_VERSION, INPUT, RESULT, VOTED, WEIGHT, Hits
+from nce_sim.faults.lane_checks import ChecksumLanes, Notices
 from nce_sim.faults.lanes import LayerLanes, Sums, turns
 from nce_sim.faults.table import Counts, Table
 from nce_sim.protection.schemes import ArrayScheme
@@ -40,7 +42,8 @@ class Outcome:
     """What the lanes hand on to the non-linearity; arrays have one entry a struck neuron.
 
     `changed` tells whether the sum differs from that without faults. `repeated` lists the waves
-    that ran again, as (image, execution), `failed` the images in which one failed again.
+    that ran again, as (image, execution), `failed` the images in which one failed again,
+    `reported` those in which a majority corrected something and the controller heard of it.
     """
 
     image: Counts
@@ -49,6 +52,7 @@ class Outcome:
     changed: NDArray[np.bool_]
     repeated: NDArray[np.int64]
     failed: Counts
+    reported: Counts
 
 
 NO_WAVES = np.empty((0, 2), np.int64)
@@ -56,37 +60,48 @@ NO_WAVES = np.empty((0, 2), np.int64)
 
 def vote(
     lanes: LayerLanes, scheme: ArrayScheme, first: Struck, again: Struck,
-    others: NDArray[np.int64] = NO_WAVES,
+    others: NDArray[np.int64] = NO_WAVES, notices: Notices | None = None,
+    checksums: ChecksumLanes | None = None,
 ) -> Outcome:  # fmt: skip
     """Return what an array hands on when `first` strikes it, and `again` while waves run again.
 
     All hits are on words before the non-linearity. `others` are waves (image, execution) that run
-    again because of neurons that are not among these.
+    again because of neurons that are not among these. A scheme with a detection rate needs
+    `notices`, one with a checksum row `checksums`.
     """
-    if scheme.work_factor == 1 and scheme.check is None:
+    beyond = _Beyond(notices, checksums)
+    if scheme.work_factor == 1 and not scheme.detects_any:
         lost = _among(_pairs(first), _pairs(first[_loses_sum(first.hits)]))
         if lost.any():
             return _join(_lose(lanes, first[lost]), vote(lanes, scheme, first[~lost], again))
-    once = _Versions(lanes, scheme, first)
+    once = _Versions(lanes, scheme, first, beyond, 0)
     if not (scheme.retries and (once.wrong.any() or len(others))):
         return Outcome(
-            once.image, once.neuron, once.sums_of(once.voted), once.voted != once.clean, NO_WAVES,
-            np.empty(0, np.int64),
+            once.image, once.neuron, once.sums_of(once.voted), once.changed, NO_WAVES,
+            np.unique(once.image[once.wrong]), once.reported,
         )  # fmt: skip
     waves = np.stack([once.image, once.wave], axis=1)
     repeated = np.unique(np.concatenate([waves[once.wrong], others]), axis=0)
     mine = np.stack([again.image, again.hits.execution], axis=1)
-    twice = _Versions(lanes, scheme, again.take(_among(mine, repeated)))
+    twice = _Versions(lanes, scheme, again.take(_among(mine, repeated)), beyond, 1)
     # What ran again without a strike of its own is right now.
-    kept = np.where(_among(waves, repeated), once.clean, once.voted)
+    repaired = _among(waves, repeated)
+    kept, changed = np.where(repaired, once.clean, once.voted), once.changed & ~repaired
     stay = ~_among(once.pairs, twice.pairs)
     words = np.concatenate([kept[stay], twice.voted])
-    clean = np.concatenate([once.clean[stay], twice.clean])
     image, neuron = np.concatenate([once.pairs[stay], twice.pairs]).T
     return Outcome(
-        image, neuron, once.sums_of(words), words != clean, repeated,
-        np.unique(twice.image[twice.wrong]),
+        image, neuron, once.sums_of(words), np.concatenate([changed[stay], twice.changed]),
+        repeated, np.unique(twice.image[twice.wrong]), once.reported,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a scheme's checks need to know beyond the lanes: see `vote`."""
+
+    notices: Notices | None
+    checksums: ChecksumLanes | None
 
 
 def _loses_sum(hits: Hits) -> NDArray[np.bool_]:
@@ -107,7 +122,7 @@ def _lose(lanes: LayerLanes, struck: Struck) -> Outcome:
         words[pair[turn]] = hits[turn].change.of(words[pair[turn]])
     return Outcome(
         pairs[:, 0], pairs[:, 1], lanes.format.sum_of_bits(words), np.ones(len(pairs), bool),
-        NO_WAVES, np.empty(0, np.int64),
+        NO_WAVES, np.empty(0, np.int64), np.empty(0, np.int64),
     )  # fmt: skip
 
 
@@ -129,11 +144,14 @@ class _Versions:
     """The versions of all struck neurons: their words, the vote on them, and what a check says.
 
     `pairs` has (image, neuron) of each, in order; `voted` and `clean` are its word with and without
-    faults, `wrong` tells whether a comparison or a check fails, `wave` is its execution.
+    faults, `changed` whether they differ in a neuron that is stored, `wrong` whether a comparison
+    or a check fails, `wave` is its execution. `attempt` is 0, and 1 where a wave runs again.
     """
 
-    def __init__(self, lanes: LayerLanes, scheme: ArrayScheme, struck: Struck) -> None:
-        self.lanes, self.scheme = lanes, scheme
+    def __init__(
+        self, lanes: LayerLanes, scheme: ArrayScheme, struck: Struck, beyond: _Beyond, attempt: int
+    ) -> None:
+        self.lanes, self.scheme, self.beyond = lanes, scheme, beyond
         self.pairs, pair = np.unique(_pairs(struck), axis=0, return_inverse=True)
         self.image, self.neuron = self.pairs.T
         pair = pair.ravel()
@@ -143,10 +161,17 @@ class _Versions:
         hits, version, pair = _spread(struck.hits, pair, scheme.work_factor)
         behind = hits.target == VOTED
         words = self._step(hits[~behind], version[~behind], pair[~behind])
+        differ = (words != words[:, :1]).any(axis=1)
         if scheme.compares:
-            self.wrong |= words[:, 0] != words[:, 1]
+            self.wrong |= differ
+        if scheme.detects:
+            self._notice(words, attempt)
+        self.reported = np.unique(self.image[differ & scheme.reports])
         self.voted = _majority(words) if scheme.corrects else words[:, 0].copy()
         self._strike_voters(hits[behind], pair[behind])
+        self.changed = self.voted != self.clean
+        if beyond.checksums is not None:
+            self.changed &= beyond.checksums.stored[self.neuron]
 
     def sums_of(self, words: Words) -> Sums:
         """Return the sums that words are."""
@@ -168,7 +193,32 @@ class _Versions:
             expected, _ = self._sums(struck // versions, hits[on_operands], lane[on_operands])
             difference = sums[count:].astype(np.int64) - expected.astype(np.int64)
             self.wrong[struck // versions] |= difference % RESIDUE != 0
+        if self.scheme.check == "checksum":
+            self._add_up(struck, sums[count:].view(np.uint32), hits, lane)
         return words
+
+    def _add_up(self, pair: Counts, words: Words, hits: Hits, lane: Counts) -> None:
+        """Compare sums of lanes with those of checksum lanes.
+
+        A checksum lane multiplies the weight that its column's register holds: with a wrong one it
+        agrees with the lanes, and only what strikes single lanes makes a difference.
+        """
+        checksums = self.beyond.checksums
+        assert checksums is not None, "a scheme with a checksum row needs to know its columns"
+        shared = (hits.target == WEIGHT) & (hits.version == EVERY_VERSION)
+        expected, _ = self._sums(pair, hits[shared], lane[shared])
+        self.wrong[pair] |= checksums.mismatch(
+            self.image[pair], self.wave[pair], self.neuron[pair], self.lanes.layer.positions,
+            words - expected.view(np.uint32),
+        )  # fmt: skip
+
+    def _notice(self, words: Words, attempt: int) -> None:
+        """Let other logic notice wrong sums of lanes, at its rate."""
+        notices = self.beyond.notices
+        assert notices is not None, "a scheme with a detection rate needs random numbers"
+        wrong = np.flatnonzero((words != self.clean[:, None]).any(axis=1))
+        drawn = notices.drawn(self.image[wrong], self.neuron[wrong], attempt)
+        self.wrong[wrong] |= drawn < self.scheme.detects
 
     def _sums(
         self, neuron: Counts, hits: Hits, lane: Counts

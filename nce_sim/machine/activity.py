@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nce_sim.cost.activity import Activity, DomainActivity
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import ECC_WORD_BITS, Region
 from nce_sim.schedule.program import LayerWork, Program, Share
@@ -124,7 +124,7 @@ def _add_external(moved: _Moved, stream: Stream, is_output: bool) -> None:
 def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActivity:
     shares = program.shares(array)
     on_array = [_ShareCounts.of(program, share) for _, share in shares if share.plan is not None]
-    scheme = ARRAY_SCHEMES[program.machine.arrays[array].scheme]
+    scheme = program.machine.scheme_of(array)
     size, batch = program.element_bytes, program.batch
     neurons = sum(counts.neurons for counts in on_array)
     computed = sum(counts.computed_macs for counts in on_array)
@@ -170,6 +170,7 @@ class _ShareCounts:
     useful_macs: int
     computed_macs: int
     results: int
+    checksum_adds: int
     activation_reads: int
     weight_reads: int
     busy_lane_cycles: int
@@ -192,16 +193,33 @@ class _ShareCounts:
             waves=images * plan.waves,
             repeated=int(((runs - images) * (plan.neurons > 0)).sum()),
             useful_macs=neurons * length,
-            computed_macs=results * length,
+            computed_macs=_lane_steps(plan, runs) * length,
             results=results,
+            checksum_adds=_checksum_adds(plan, runs),
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,
-            busy_lane_cycles=_lane_cycles(share, plan, runs, plan.neurons),
+            busy_lane_cycles=_lane_cycles(share, plan, runs, plan.computing_lanes),
             idle_lane_cycles=_lane_cycles(
-                share, plan, runs, plan.array.config.lanes - plan.neurons
+                share, plan, runs, plan.array.config.lanes - plan.computing_lanes
             ),
             lane_wakes=images * _lane_wakes(plan),
         )
+
+
+def _lane_steps(plan: WavePlan, runs: Counts) -> int:
+    """Return lanes that compute, times runs of their waves; a checksum row has its lanes, too."""
+    lanes = plan.computing_lanes
+    if plan.checksums is not None:
+        lanes = lanes + plan.checksums.checksum_lanes
+    return int((runs * lanes).sum())
+
+
+def _checksum_adds(plan: WavePlan, runs: Counts) -> int:
+    """Return the additions of 32-bit words in the adder trees of a checksum row."""
+    if plan.checksums is None:
+        return 0
+    steps = plan.layer.reduction_length * plan.checksums.adds_a_step
+    return int((runs * (steps + plan.checksums.adds_a_wave)).sum())
 
 
 def _lane_cycles(share: Share, plan: WavePlan, runs: Counts, lanes: Counts) -> int:
@@ -222,6 +240,16 @@ def _lane_wakes(plan: WavePlan) -> int:
     """
     neurons = plan.neurons[plan.neurons > 0].astype(np.int64)
     return int(np.maximum(np.diff(neurons, prepend=0), 0).sum())
+
+
+def checksum_adds(program: Program, array: str) -> int:
+    """Return the additions that the checksum row of an array makes, all images together.
+
+    The inputs of a column's rows are added up in every step, the sums of its lanes once a wave; the
+    comparison with the checksum lane's sum counts as one addition.
+    """
+    shares = (share for _, share in program.shares(array) if share.plan is not None)
+    return sum(_ShareCounts.of(program, share).checksum_adds for share in shares)
 
 
 def unprotected_share(activity: Activity) -> float:

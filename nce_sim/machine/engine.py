@@ -65,12 +65,25 @@ class Run:
     program: Program
     latency_cycles: int
     timeline: tuple[Span, ...]
-    counts: Activity
-    energy: Energy
-    area: Area
+    activity_by_layer: Mapping[str, Activity]
     bus: Traffic
     local_ports: Mapping[str, Traffic]
     schedule: Schedule
+
+    @cached_property
+    def counts(self) -> Activity:
+        """What every part did, all layers together."""
+        return total(self.activity_by_layer.values())
+
+    @cached_property
+    def area(self) -> Area:
+        """Area of the machine."""
+        return area(self.machine)
+
+    @cached_property
+    def energy(self) -> Energy:
+        """Energy of the batch."""
+        return energy(self.machine, self.activity_by_layer, self.area)
 
     @property
     def latency_us(self) -> float:
@@ -261,15 +274,12 @@ def run_program(machine: Machine, program: Program) -> Run:
         engine = Engine(program)
         latency_cycles = engine.run()
         activity = count_activity(program, layer_intervals(program, engine.timeline.spans))
-    machine_area = area(machine)
     return Run(
         machine=machine,
         program=program,
         latency_cycles=latency_cycles,
         timeline=tuple(engine.timeline.spans),
-        counts=total(activity.values()),
-        energy=energy(machine, activity, machine_area),
-        area=machine_area,
+        activity_by_layer=activity,
         bus=engine.bus.traffic,
         local_ports={domain: port.traffic for domain, port in engine.local_ports.items()},
         schedule=Schedule(program, engine.timeline),

@@ -16,7 +16,7 @@ from nce_sim.machine.probe import COMPUTE, Span
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.rotation import Moment, steps, to_logical, to_physical
 from nce_sim.schedule.tiles import Tile
-from nce_sim.schedule.waves import Placement, WavePlan, place_neurons
+from nce_sim.schedule.waves import Placement, WavePlan, holes, place_neurons
 
 Counts = NDArray[np.int64]
 
@@ -29,7 +29,8 @@ class Held:
     """What lanes hold in given cycles; all arrays have one entry a question.
 
     `execution` is the place in `Executions` (IDLE if the array does not compute), `neuron` the
-    index within the layer (IDLE if the lane has none), `run` which run of a temporal scheme is
+    index within the layer (IDLE if the lane has none; in a hole of a checksummed column the neuron
+    that the lane computes for the sum alone), `run` which run of a temporal scheme is
     under way. `step` is the number of multiply-accumulates that are done, K once the sum is final,
     and IDLE while the skewed operands of a systolic array have not reached the lane; `multiplies`
     tells whether the lane holds the operands of that step.
@@ -190,16 +191,20 @@ class Executions:
 
 
 class _Lanes:
-    """The neurons of one share by wave and lane."""
+    """The neurons of one share by wave and lane, and those that only fill holes for a checksum."""
 
     def __init__(self, share: Share, array: ArrayConfig) -> None:
         assert share.plan is not None
         self.plan: WavePlan = share.plan
         self.columns, self.lanes = array.columns, array.lanes
-        self.placement = place = place_neurons(share.plan, share.mask)
-        keys = self._keys(place.window, place.group, place.chunk, place.row, place.column)
+        self.placement = place_neurons(share.plan, share.mask)
+        held = [self.placement, place_neurons(share.plan, holes(share.plan, share.mask))]
+        keys = np.concatenate(
+            [self._keys(at.window, at.group, at.chunk, at.row, at.column) for at in held]
+        )
         order = np.argsort(keys, kind="stable")
-        self.keys, self.neurons = keys[order], place.neuron[order]
+        self.keys = keys[order]
+        self.neurons = np.concatenate([at.neuron for at in held])[order]
 
     def _keys(
         self, window: Counts, group: Counts, chunk: Counts, row: Counts, column: Counts

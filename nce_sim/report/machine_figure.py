@@ -27,6 +27,8 @@ SCHEME_NAMES = {
     "temporal_dmr": "temporal DMR",
     "temporal_tmr": "temporal TMR",
     "parity": "parity",
+    "residue": "residues",
+    "abft": "checksums (ABFT)",
     "secded": "SECDED",
 }
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
+from nce_sim.config.array_scheme import ArrayScheme
 from nce_sim.config.machine import ArrayConfig
 from nce_sim.machine.engine import Run
 from nce_sim.machine.probe import BARRIER, SWITCH
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.program import LayerWork
 
@@ -111,13 +111,15 @@ def roofs(run: Run, array: str) -> Roofs:
     Of a temporal scheme's repeats one is useful. The memory's slope is that of its best streams.
     """
     arrays = DOMAINS if array == BOTH else (array,)
+    config = run.machine.config
     peak = max(
-        sum(_useful_peak(work.arrays[each]) for each in arrays) for work in run.program.layers
+        sum(_useful_peak(work.arrays[each], config.scheme_of(each)) for each in arrays)
+        for work in run.program.layers
     )
-    memory, bus = run.machine.config.memory, run.machine.config.bus
+    memory, bus = config.memory, config.bus
     best = max(memory.efficiency.weights, memory.efficiency.maps, memory.efficiency.writes)
     return Roofs(peak, float(memory.rate(best)), bus.bytes_per_cycle)
 
 
-def _useful_peak(array: ArrayConfig) -> float:
-    return array.lanes * array.macs_per_cycle / ARRAY_SCHEMES[array.scheme].repeats
+def _useful_peak(array: ArrayConfig, scheme: ArrayScheme) -> float:
+    return array.lanes * array.macs_per_cycle / scheme.repeats

@@ -21,7 +21,7 @@ from nce_sim.cost.area import (
     capacities_of,
 )
 from nce_sim.faults.sites import SUM_BITS, LaneSpace, Site
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES, ArrayScheme
+from nce_sim.protection.schemes import MEMORY_SCHEMES, ArrayScheme
 from nce_sim.schedule.domains import PROTECTED
 
 NONE, IDEAL = "none", "ideal"
@@ -86,7 +86,7 @@ def _parts(chip: Area, component: str, domain: str) -> Iterator[Part]:
 
 def _lanes(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
     """Yield a lane's registers one by one, its arithmetic, and what checks or votes."""
-    scheme = ARRAY_SCHEMES[machine.config.arrays[domain].scheme]
+    scheme = machine.config.scheme_of(domain)
     sums, voter = Site(domain, "accumulator"), Site(domain, "voter")
     for part in _parts(chip, "lanes", domain):
         match part.name:
@@ -132,7 +132,7 @@ def _beside(scheme: ArrayScheme) -> str:
 def _shared_registers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
     """Yield the registers before and behind the lanes, which the cost model leaves out."""
     config = machine.config
-    scheme = ARRAY_SCHEMES[config.arrays[domain].scheme]
+    scheme = config.scheme_of(domain)
     for component, name in (("column", "registers of columns"), ("output", "registers of outputs")):
         site = Site(domain, component)
         bits = LaneSpace.of(site, config).elements * site.word_bits(config)

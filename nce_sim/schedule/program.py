@@ -234,7 +234,8 @@ class _Placer:
 
     def _plan(self, layer: Layer, domain: str, mask: Mask, config: ArrayConfig) -> WavePlan | None:
         buffers = self.machine.domains[domain]
-        array = Array.create(config, self.machine.dataflow, buffers.buffers.codec_cycles)
+        scheme = self.machine.scheme_of(domain)
+        array = Array.create(config, self.machine.dataflow, buffers.buffers.codec_cycles, scheme)
         fits = partial(self._is_whole, layer, buffers, config)
         return plan_waves(layer, mask, array, fits, self.batch)
 

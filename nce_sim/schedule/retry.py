@@ -1,6 +1,6 @@
 """Waves that run again after a mismatch: drawn before the simulation, replayed in it.
 
-A scheme that detects but cannot correct (two copies, or a wave run twice) compares the results at a
+A scheme that detects but cannot correct (two copies, a wave run twice, or a code) compares at a
 wave's end; on a mismatch the whole array waits while the wave runs once more. A second mismatch in
 the same wave is not repaired again.
 """
@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import Tile
 from nce_sim.schedule.waves import WavePlan
@@ -22,7 +21,8 @@ def with_mismatches(program: Program, rate: float, seed: int) -> Program:
     """Return the program with the waves that run again.
 
     `rate` is the rate of mismatches for each lane and cycle; the copies of a lane share it. A wave
-    runs again with probability 1 - exp(-rate x neurons x cycles), independently.
+    runs again with probability 1 - exp(-rate x lanes x cycles), independently; its lanes are those
+    that compute.
     """
     if rate == 0:
         return program
@@ -34,13 +34,13 @@ def with_mismatches(program: Program, rate: float, seed: int) -> Program:
 def _work(program: Program, work: LayerWork, rate: float, seed: int) -> LayerWork:
     shares = []
     for share in work.shares:
-        if share.plan is None or not ARRAY_SCHEMES[share.plan.array.config.scheme].retries:
+        if share.plan is None or not share.plan.array.scheme.retries:
             shares.append(share)
             continue
         images = 1 if share.plan.image_rows else program.batch
         stream = f"mismatch/{work.layer.name}/{share.array}/{share.domain}"
         drawn = generator(seed, stream).random((images, *share.plan.neurons.shape))
-        exposure = share.plan.neurons * share.plan.cycles
+        exposure = share.plan.computing_lanes * share.plan.cycles
         shares.append(repeat(share, drawn < -np.expm1(-rate * exposure)))
     return replace(work, shares=tuple(shares))
 

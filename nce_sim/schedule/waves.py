@@ -13,6 +13,9 @@ each of which needs its own operand from the input buffer. The window is widened
 saves cycles, for each layer and domain. Channels with similar numbers of neurons share a group.
 Fully connected layers broadcast the input to all lanes, and each lane streams its own weights; a
 batch may share them, with one image a row. In a global pooling each lane streams its own inputs.
+
+Where a row of checksum lanes checks the others (`schedule/checksum.py`) nothing is closed up: rows
+share positions across columns.
 """
 
 from collections.abc import Callable
@@ -23,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.config.machine import ArrayConfig
-from nce_sim.protection.schemes import ARRAY_SCHEMES
+from nce_sim.protection.schemes import ARRAY_SCHEMES, ArrayScheme
+from nce_sim.schedule.checksum import ChecksumWork, of_columns, of_whole_waves, with_holes
 from nce_sim.schedule.compaction import (
     Counts,
     Words,
@@ -49,20 +53,33 @@ class Array:
     """
 
     config: ArrayConfig
+    scheme: ArrayScheme
     systolic: bool
     fill_cycles: int
 
     @property
+    def in_place(self) -> bool:
+        """Whether rows share positions across columns, so that nothing is closed up."""
+        return self.systolic or self.scheme.checksum_row
+
+    @property
     def repeats(self) -> int:
         """How often a temporal scheme runs each wave."""
-        return ARRAY_SCHEMES[self.config.scheme].repeats
+        return self.scheme.repeats
 
     @staticmethod
-    def create(config: ArrayConfig, dataflow: str, codec_cycles: int) -> "Array":
-        """Return the array of a domain whose buffers have codecs of that latency."""
+    def create(
+        config: ArrayConfig, dataflow: str, codec_cycles: int, scheme: ArrayScheme | None = None
+    ) -> "Array":
+        """Return the array of a domain whose buffers have codecs of that latency.
+
+        `scheme` is that of its lanes; the bundled one of the name in `config` if not given.
+        """
         systolic = dataflow == "systolic_os"
-        fill = config.rows + config.columns - 2 if systolic else config.pipeline_cycles
-        return Array(config, systolic, fill + codec_cycles)
+        scheme = scheme or ARRAY_SCHEMES[config.scheme]
+        rows = config.rows + scheme.checksum_row  # operands are skewed over the checksum row, too
+        fill = rows + config.columns - 2 if systolic else config.pipeline_cycles
+        return Array(config, scheme, systolic, fill + codec_cycles)
 
     def mac_cycles(self, length: int) -> int:
         """Return the cycles of `length` multiply-accumulates of every lane, fully fed."""
@@ -87,7 +104,7 @@ class WavePlan:
     `channel_order` lists the channels in the order in which groups of `group_size` take them; in a
     fully connected layer or a global pooling a "channel" is one neuron and a group fills all lanes.
     `image_rows` says that the positions are the images of a batch. `cycles` include the fill and
-    the repeats of temporal schemes.
+    the repeats of temporal schemes. `checksums` is the work of a checksum row, if there is one.
     """
 
     layer: Layer
@@ -101,6 +118,12 @@ class WavePlan:
     weight_streams: Counts
     cycles: Counts
     image_rows: bool = False
+    checksums: ChecksumWork | None = None
+
+    @property
+    def computing_lanes(self) -> Counts:
+        """Lanes that compute by wave: those with neurons, and holes that a checksum needs."""
+        return self.neurons if self.checksums is None else self.checksums.lanes
 
     @property
     def is_vector(self) -> bool:
@@ -134,8 +157,8 @@ class WavePlan:
 
     @property
     def idle_lane_cycles_by_wave(self) -> Counts:
-        """Cycles of lanes without a neuron while their array computes, by wave."""
-        return (self.array.config.lanes - self.neurons) * self.cycles
+        """Cycles of lanes that compute nothing while their array does, by wave."""
+        return (self.array.config.lanes - self.computing_lanes) * self.cycles
 
     def group_channels(self, group: int) -> NDArray[np.int64]:
         """Return the channels of a group, one a column."""
@@ -181,6 +204,9 @@ def plan_waves(
         return None
     if array.systolic:
         return _plan_systolic(layer, mask, array, batch)
+    if layer.kind is Kind.CONV2D and array.in_place:
+        by_channel = mask.reshape(layer.channels, -1)
+        return _Compaction(layer, by_channel, array, array.config.rows).plan()
     if layer.kind is Kind.CONV2D:
         return _widen_window(layer, mask.reshape(layer.channels, -1), array, fits)
     single = _plan_vector(layer, mask.reshape(-1), array)
@@ -251,24 +277,28 @@ class _Compaction:
 
     def plan(self, image_rows: bool = False) -> WavePlan:
         """Count the operands of each wave, and from them its cycles."""
-        per_family = self.layer.channels // self.layer.groups
+        families = _families(self.layer, self.order)
+        columns = self.array.config.columns
         positions = distinct_positions(
-            self.packed, self.array.config.rows, self.array.config.columns, self.chunks,
-            None if self.layer.groups == 1 else self.order // per_family,
-        )  # fmt: skip
+            self.packed, self.array.config.rows, columns, self.chunks, families
+        )
+        checksums = None
+        if self.array.scheme.checksum_row:
+            checksums = of_columns(self.packed, columns, families)
         weights = self.columns if self.layer.weights else np.zeros_like(self.columns)
         return WavePlan(
             layer=self.layer,
             array=self.array,
             window=self.window,
             rows=self.array.config.rows,
-            group_size=self.array.config.columns,
+            group_size=columns,
             channel_order=self.order,
             neurons=self.neurons,
             activation_streams=positions,
             weight_streams=weights,
             cycles=self._cycles(positions, weights),
             image_rows=image_rows,
+            checksums=checksums,
         )
 
     def _cycles(self, activations: Counts, weights: Counts) -> Counts:
@@ -289,8 +319,9 @@ def _plan_vector(layer: Layer, mask: NDArray[np.bool_], array: Array) -> WavePla
     groups = -(-len(order) // lanes)
     neurons = np.full((1, groups, 1), lanes)
     neurons[0, -1, 0] = len(order) - lanes * (groups - 1)
-    if layer.kind is Kind.LINEAR:
-        activations, weights = np.ones_like(neurons), neurons
+    checked, streams_weights = array.scheme.checksum_row, layer.kind is Kind.LINEAR
+    if streams_weights:  # and the checksum lane the sum of the others' weights
+        activations, weights = np.ones_like(neurons), neurons + checked
     else:
         activations, weights = neurons, np.zeros_like(neurons)
     return WavePlan(
@@ -304,7 +335,13 @@ def _plan_vector(layer: Layer, mask: NDArray[np.bool_], array: Array) -> WavePla
         activation_streams=activations,
         weight_streams=weights,
         cycles=_plan_cycles(layer, array, neurons, activations, weights),
+        checksums=of_whole_waves(neurons, not streams_weights) if checked else None,
     )
+
+
+def _families(layer: Layer, channels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the group of a grouped convolution that each channel belongs to; None: one for all."""
+    return None if layer.groups == 1 else channels // (layer.channels // layer.groups)
 
 
 def _plan_cycles(
@@ -325,7 +362,7 @@ def place_neurons(plan: WavePlan, mask: NDArray[np.bool_]) -> Placement:
     place_in_order[plan.channel_order] = np.arange(len(plan.channel_order))
     place = place_in_order[channel]
     window = position // plan.window
-    if plan.array.systolic:
+    if plan.array.in_place and not plan.is_vector:
         row, chunk = position % plan.rows, np.zeros_like(position)
     else:
         chunk, row = np.divmod(_ranks(by_channel, plan.window)[channel, position], plan.rows)
@@ -340,6 +377,19 @@ def place_neurons(plan: WavePlan, mask: NDArray[np.bool_]) -> Placement:
         row=row,
         column=column,
     )
+
+
+def holes(plan: WavePlan, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the neurons (the layer's shape) that lanes compute though they are not in `mask`.
+
+    Only checksums need them; their places follow from `place_neurons`.
+    """
+    if plan.checksums is None or plan.is_vector or plan.image_rows:
+        return np.zeros_like(mask)
+    by_channel = _channel_rows(plan, mask)
+    families = _families(plan.layer, np.arange(len(by_channel)))
+    computed = with_holes(by_channel, plan.channel_order, plan.group_size, plan.rows, families)
+    return (computed & ~by_channel).reshape(mask.shape)
 
 
 def _channel_rows(plan: WavePlan, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

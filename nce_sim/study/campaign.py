@@ -27,7 +27,6 @@ from nce_sim.faults.processes import (
 from nce_sim.faults.rates import load_trace
 from nce_sim.faults.sites import Site
 from nce_sim.machine.engine import Run, simulate
-from nce_sim.protection.schemes import ARRAY_SCHEMES
 from nce_sim.resilience.ranking import Ranking
 from nce_sim.schedule.domains import UNPROTECTED
 from nce_sim.workload.calibration import Calibration, calibrate
@@ -283,4 +282,5 @@ def numbered(path: Path, number: int) -> Path:
 
 
 def _retries(run: Run) -> bool:
-    return any(ARRAY_SCHEMES[array.scheme].retries for array in run.machine.config.arrays.values())
+    config = run.machine.config
+    return any(config.scheme_of(array).retries for array in config.arrays)

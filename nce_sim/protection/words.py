@@ -46,8 +46,7 @@ def _decode_secded(bits: frozenset[int]) -> Verdict:
         return Verdict(bits, detected=False)
     if syndrome in _places():
         return Verdict(bits ^ {_places()[syndrome]}, detected=False)
-    single_check_bit = syndrome.bit_count() == 1
-    return Verdict(bits, detected=not single_check_bit)
+    return Verdict(bits, detected=not corrects_syndrome(syndrome))
 
 
 @cache
@@ -61,6 +60,27 @@ def hsiao_columns() -> tuple[int, ...]:
     fives = [sum(1 << row for row in rows) for rows in combinations(range(CHECK_BITS), 5)]
     step = len(fives) // (DATA_BITS - len(weights))
     return (*weights, *fives[::step][: DATA_BITS - len(weights)])
+
+
+@cache
+def syndrome_counts(flipped_bits: int) -> tuple[int, ...]:
+    """Count the sets of so many data bits by their syndrome, the sum of their columns modulo 2.
+
+    Column by column: with one more column, a set of n bits is one of n without it, or one of n - 1
+    with it.
+    """
+    counts = [[0] * 2**CHECK_BITS for _ in range(flipped_bits + 1)]
+    counts[0][0] = 1
+    for column in hsiao_columns():
+        for bits in range(flipped_bits, 0, -1):
+            for syndrome in range(2**CHECK_BITS):
+                counts[bits][syndrome] += counts[bits - 1][syndrome ^ column]
+    return tuple(counts[flipped_bits])
+
+
+def corrects_syndrome(syndrome: int) -> bool:
+    """Tell whether a decoder takes a syndrome for that of one wrong bit, data or check."""
+    return syndrome in _places() or syndrome.bit_count() == 1
 
 
 @cache
