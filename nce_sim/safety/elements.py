@@ -7,6 +7,7 @@ sites of fault injection: those of columns, of stored outputs, and of the bus.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from nce_sim.config.machine import Machine
 from nce_sim.config.technology import BYTES_BY_FORMAT
@@ -21,10 +22,11 @@ from nce_sim.cost.area import (
     capacities_of,
 )
 from nce_sim.faults.sites import SUM_BITS, LaneSpace, Site
-from nce_sim.protection.schemes import MEMORY_SCHEMES, ArrayScheme
+from nce_sim.protection.coverage import LanePart, parts_of
+from nce_sim.protection.schemes import MEMORY_SCHEMES, ArrayScheme, MemoryScheme
 from nce_sim.schedule.domains import PROTECTED
 
-NONE, IDEAL = "none", "ideal"
+IDEAL = "ideal"
 EXTERNAL_MEMORY = "external memory"
 CONTROLLER = "controller"
 
@@ -42,13 +44,15 @@ class Element:
     """Hardware whose faults have one effect.
 
     `flips_at` and `sticks_at` are the sites where injection measures what transient and permanent
-    faults do; None where it cannot. `scheme` is what stands between a fault and the answer.
+    faults do; None where it cannot. `scheme` is what stands between a fault and the answer, and
+    `part` the name under which the scheme knows the element.
     `transient_factor` is the upset rate against that of ordinary cells, below 1 if hardened.
     """
 
     component: str
     name: str
-    scheme: str = NONE
+    scheme: ArrayScheme | MemoryScheme | None = None
+    part: LanePart | Literal["word"] | None = None
     flip_flops: float = 0.0
     sram_bits: float = 0.0
     dram_bits: float = 0.0
@@ -56,6 +60,21 @@ class Element:
     transient_factor: float = 1.0
     flips_at: Site | None = None
     sticks_at: Site | None = None
+
+    @property
+    def is_check_bits(self) -> bool:
+        """Whether it holds check bits and no data."""
+        return self.part == "word" and self.flips_at is None
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether it is never wrong by assumption."""
+        return self.scheme is not None and self.scheme.name == IDEAL and self.part is not None
+
+    @property
+    def scheme_name(self) -> str:
+        """What protects it."""
+        return "none" if self.scheme is None or self.part is None else self.scheme.name
 
 
 def elements_of(machine: Machine, usage: Usage) -> Iterator[Element]:
@@ -72,10 +91,12 @@ def elements_of(machine: Machine, usage: Usage) -> Iterator[Element]:
     yield from _external_memory(machine, usage)
 
 
-def _unmeasured(chip: Area, part: Part, scheme: str = NONE) -> Element:
+def _unmeasured(
+    chip: Area, part: Part, scheme: ArrayScheme | None = None, lane_part: LanePart | None = None
+) -> Element:
     """Return a part that no site stands for."""
     return Element(
-        part.label, part.name, scheme, flip_flops=part.count * part.flip_flops,
+        part.label, part.name, scheme, lane_part, flip_flops=part.count * part.flip_flops,
         sram_bits=part.count * part.sram_bits, logic_mm2=chip.of(part),
     )  # fmt: skip
 
@@ -94,14 +115,27 @@ def _lanes(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
                 yield from _registers(machine, chip, part, scheme)
             case "multiplier-accumulators":
                 yield Element(
-                    part.label, "arithmetic", scheme.name, logic_mm2=chip.of(part), sticks_at=sums
+                    part.label,
+                    "arithmetic",
+                    scheme,
+                    "arithmetic",
+                    logic_mm2=chip.of(part),
+                    sticks_at=sums,
                 )
             case "voters":
                 yield Element(
-                    part.label, "voters", _beside(scheme), logic_mm2=chip.of(part), sticks_at=voter
+                    part.label,
+                    "voters",
+                    scheme,
+                    "voter",
+                    logic_mm2=chip.of(part),
+                    sticks_at=voter,
                 )
             case _:
-                yield _unmeasured(chip, part, _beside(scheme))
+                check: LanePart | None = "check" if "check" in parts_of(scheme) else None
+                own = check if part.name == f"{scheme.name} logic" else None
+                own = "arithmetic" if scheme.name == IDEAL else own
+                yield _unmeasured(chip, part, scheme, own)
 
 
 def _registers(
@@ -109,35 +143,34 @@ def _registers(
 ) -> Iterator[Element]:  # fmt: skip
     """Yield the registers of all lanes of a domain: sums, drained sums, weights and inputs."""
     operand = scheme.copies * 8 * BYTES_BY_FORMAT[machine.config.number_format]
-    kinds = {
-        "sums": (SUM_BITS * scheme.copies, "accumulator"),
-        "drained sums": (SUM_BITS * (scheme.copies + scheme.repeats - 1), "lane"),
-        "weights": (operand, "weight"),
-        "inputs": (operand, "input"),
+    kinds: dict[str, tuple[int, str, LanePart]] = {
+        "sums": (SUM_BITS * scheme.copies, "accumulator", "accumulator"),
+        "drained sums": (SUM_BITS * (scheme.copies + scheme.repeats - 1), "lane", "accumulator"),
+        "weights": (operand, "weight", "operands"),
+        "inputs": (operand, "input", "operands"),
     }
-    for name, (bits, component) in kinds.items():
+    for name, (bits, component, of_lane) in kinds.items():
         yield Element(
-            part.label, f"registers of {name}", scheme.name, flip_flops=part.count * bits,
+            part.label, f"registers of {name}", scheme, of_lane, flip_flops=part.count * bits,
             logic_mm2=chip.of(part) * bits / part.flip_flops,
             transient_factor=scheme.rate_factor, flips_at=Site(part.domain, component),
             sticks_at=Site(part.domain, "accumulator"),
         )  # fmt: skip
 
 
-def _beside(scheme: ArrayScheme) -> str:
-    """Return what protects hardware of an array that its copies share: nothing, unless ideal."""
-    return IDEAL if scheme.name == IDEAL else NONE
-
-
 def _shared_registers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
     """Yield the registers before and behind the lanes, which the cost model leaves out."""
     config = machine.config
     scheme = config.scheme_of(domain)
-    for component, name in (("column", "registers of columns"), ("output", "registers of outputs")):
+    kinds: tuple[tuple[str, str, LanePart | None], ...] = (
+        ("column", "registers of columns", "column"),
+        ("output", "registers of outputs", "accumulator" if scheme.name == IDEAL else None),
+    )
+    for component, name, part in kinds:
         site = Site(domain, component)
         bits = LaneSpace.of(site, config).elements * site.word_bits(config)
         yield Element(
-            f"{domain} lanes", name, _beside(scheme), flip_flops=bits,
+            f"{domain} lanes", name, scheme, part, flip_flops=bits,
             logic_mm2=_register_mm2(machine, chip, bits), transient_factor=scheme.rate_factor,
             flips_at=site,
         )  # fmt: skip
@@ -151,6 +184,7 @@ def _register_mm2(machine: Machine, chip: Area, bits: float) -> float:
 def _buffers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
     """Yield the data bits of each buffer, its check bits, and the codecs."""
     buffers = machine.config.domains[domain].buffers
+    scheme = MEMORY_SCHEMES[buffers.scheme]
     for part in _parts(chip, "buffers", domain):
         if not part.sram_bits:
             yield _unmeasured(chip, part)
@@ -160,11 +194,13 @@ def _buffers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
         check_bits = part.count * part.sram_bits - data_bits
         site = Site(domain, name if name == "resident" else f"{name}_buffer")
         yield Element(
-            part.label, f"{name} data", buffers.scheme, sram_bits=data_bits, flips_at=site,
+            part.label, f"{name} data", scheme, "word", sram_bits=data_bits, flips_at=site,
             sticks_at=site,
         )  # fmt: skip
         if check_bits:
-            yield Element(part.label, f"{name} check bits", buffers.scheme, sram_bits=check_bits)
+            yield Element(
+                part.label, f"{name} check bits", scheme, "word", sram_bits=check_bits
+            )  # fmt: skip
 
 
 def _joint(machine: Machine, chip: Area, usage: Usage) -> Iterator[Element]:
@@ -182,12 +218,15 @@ def _joint(machine: Machine, chip: Area, usage: Usage) -> Iterator[Element]:
 
 def _external_memory(machine: Machine, usage: Usage) -> Iterator[Element]:
     for domain, bits in usage.memory_bits.items():
-        scheme = machine.config.memory.protected_scheme if domain == PROTECTED else NONE
+        own = machine.config.memory.protected_scheme if domain == PROTECTED else "none"
+        scheme = MEMORY_SCHEMES[own]
         site = Site(domain, "memory")
         yield Element(
-            EXTERNAL_MEMORY, f"{domain} data", scheme, dram_bits=bits, flips_at=site,
+            EXTERNAL_MEMORY, f"{domain} data", scheme, "word", dram_bits=bits, flips_at=site,
             sticks_at=site,
         )  # fmt: skip
-        check_bits = bits / CODEWORD_BITS * MEMORY_SCHEMES[scheme].check_bits(CODEWORD_BITS)
+        check_bits = bits / CODEWORD_BITS * scheme.check_bits(CODEWORD_BITS)
         if check_bits:
-            yield Element(EXTERNAL_MEMORY, f"{domain} check bits", scheme, dram_bits=check_bits)
+            yield Element(
+                EXTERNAL_MEMORY, f"{domain} check bits", scheme, "word", dram_bits=check_bits
+            )  # fmt: skip

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nce_sim.config.voltage_curves import Range
-from nce_sim.safety.coverage import Coverage
 from nce_sim.safety.elements import EXTERNAL_MEMORY
+from nce_sim.safety.masking import Masking
 from nce_sim.safety.outcomes import Outcome
 from nce_sim.safety.ranges import ZERO, complement, product, scaled, sum_of_shares
 from nce_sim.safety.rates import PERMANENT, FailureMode
@@ -20,14 +20,13 @@ from nce_sim.safety.rates import PERMANENT, FailureMode
 class Row:
     """One failure mode with what becomes of it.
 
-    `coverage` is what the mechanism does beyond the outcome: its residual part is 0 where the
-    outcome was measured behind the scheme already. It is None where nothing masks faults: those
-    without effect are safe then. `due_violates`: no safe state is reached in time.
+    `masking` is what the mechanism does beyond the outcome. It is None where nothing masks faults:
+    those without effect are safe then. `due_violates`: no safe state is reached in time.
     """
 
     mode: FailureMode
     outcome: Outcome
-    coverage: Coverage | None
+    masking: Masking | None
     due_violates: bool
 
     @property
@@ -38,7 +37,7 @@ class Row:
     @property
     def uncovered(self) -> float:
         """The share of faults that the mechanism leaves, beyond what was measured."""
-        return 1.0 if self.coverage is None else 1 - self.coverage.residual
+        return 1.0 if self.masking is None else 1 - self.masking.residual
 
     @cached_property
     def sdc_fit(self) -> Range:
@@ -76,7 +75,7 @@ class Row:
         Everything that a mechanism masks counts, safe or not, less what is reported: by its latent
         coverage, or as a DUE that is controlled.
         """
-        if self.coverage is None or self.mode.fault_class != PERMANENT:
+        if self.masking is None or self.mode.fault_class != PERMANENT:
             return ZERO
         due = ZERO if self.due_violates else scaled(self.outcome.due, self.uncovered)
         others = complement(self.violating_share)
@@ -84,7 +83,7 @@ class Row:
             min(1.0, part / whole) if whole > 0 else 1.0
             for part, whole in zip(due, others, strict=True)
         ))  # fmt: skip
-        return scaled(complement(seen), 1 - self.coverage.latent)
+        return scaled(complement(seen), 1 - self.masking.latent)
 
     @cached_property
     def other_fit(self) -> Range:
@@ -99,9 +98,9 @@ class Row:
     @property
     def coverage_basis(self) -> str:
         """Say where the coverage comes from."""
-        if self.coverage is not None:
-            return self.coverage.reason
-        return f"none ({self.mode.element.scheme})"
+        if self.masking is not None:
+            return self.masking.reason
+        return "nothing masks it"
 
     def record(self) -> dict[str, str | float]:
         """Return the row as plain data: rates in FIT, shares from 0 to 1."""
@@ -112,13 +111,13 @@ class Row:
             "failure_mode": mode.mode,
             "fault_class": mode.fault_class,
             "in_engine": str(self.on_chip).lower(),
-            "scheme": mode.element.scheme,
+            "scheme": mode.element.scheme_name,
             **_ends("raw_fit", mode.rate_fit),
             **_ends("p_sdc", self.outcome.sdc),
             **_ends("p_critical_sdc", self.outcome.critical_sdc),
             **_ends("p_due", self.outcome.due),
             "residual_coverage": 1 - self.uncovered,
-            "latent_coverage": 0.0 if self.coverage is None else self.coverage.latent,
+            "latent_coverage": 0.0 if self.masking is None else self.masking.latent,
             **_ends("sdc_fit", self.sdc_fit),
             **_ends("critical_sdc_fit", self.critical_sdc_fit),
             **_ends("due_fit", self.due_fit),

@@ -50,7 +50,7 @@ def dual_point_fit(rows: Sequence[Row], lifetime_h: float) -> Range:
     time, and on average half of the lifetime is left for a second one. Any two faults that a
     component's mechanisms mask are taken to meet, which is an upper bound.
     """
-    masked = [row for row in rows if row.coverage is not None]
+    masked = [row for row in rows if row.masking is not None]
     found = []
     for component in dict.fromkeys(row.mode.element.component for row in masked):
         mine = [row for row in masked if row.mode.element.component == component]

@@ -11,19 +11,31 @@ class Outcome:
     """Probabilities, given one fault of a class in an element, at a uniform place and time.
 
     `sdc`: an answer other than without faults, and nobody notices (SDC-1); `critical_sdc`: a right
-    answer becomes a wrong one; `due`: detected, and not repaired. `source` says how it is known.
+    answer becomes a wrong one; `due`: detected, and not repaired. `source` says how it is known,
+    `behind_scheme` whether it holds behind the element's protection scheme already.
     """
 
     sdc: Range
     critical_sdc: Range
     due: Range
     source: str
-    measured: bool
+    behind_scheme: bool
 
 
 WORST = Outcome(
-    ONE, ONE, ZERO, "not injected: every fault is taken to end in a wrong answer", measured=False
+    ONE,
+    ONE,
+    ZERO,
+    "not injected: every fault is taken to end in a wrong answer",
+    behind_scheme=False,
+)  # fmt: skip
+
+"""For what cannot be injected."""
+
+DETECTED = Outcome(
+    ZERO, ZERO, ONE, "not injected: a wrong check bit is taken for a wrong word", behind_scheme=True
 )
+"""For check bits of a code that detects and does not correct."""
 
 
 def of_one_fault(share: Range, faults: int) -> Range:
