@@ -28,7 +28,7 @@ NOT_A_CERTIFICATE = (
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SafetyInputs:
     """What the system around the engine brings.
 
     `ftti_ms` is the fault-tolerant time interval, `safe_state_ms` what the system needs to reach
@@ -58,7 +58,7 @@ class Reaction:
     """How long an error is on its way to the safe state: the longest inference, then the system."""
 
     inference_ms: float
-    inputs: Inputs
+    inputs: SafetyInputs
 
     @property
     def total_ms(self) -> float:
@@ -104,7 +104,7 @@ class Safety:
     reaction: Reaction
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> SafetyInputs:
         """What the system brings."""
         return self.reaction.inputs
 

@@ -35,6 +35,11 @@ class Row:
         return self.mode.element.component != EXTERNAL_MEMORY
 
     @property
+    def raw_fit(self) -> Range:
+        """Rate of all faults of this mode."""
+        return self.mode.rate_fit
+
+    @property
     def uncovered(self) -> float:
         """The share of faults that the mechanism leaves, beyond what was measured."""
         return 1.0 if self.masking is None else 1 - self.masking.residual

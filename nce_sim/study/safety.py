@@ -26,7 +26,7 @@ from nce_sim.faults.processes import Elements, Fault, Permanent, Single
 from nce_sim.faults.sites import Site
 from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.split import Split
-from nce_sim.safety.assessment import Inputs, Reaction, Safety
+from nce_sim.safety.assessment import Reaction, Safety, SafetyInputs
 from nce_sim.safety.elements import EXTERNAL_MEMORY, Element, Usage
 from nce_sim.safety.fmeda import Row
 from nce_sim.safety.masking import masking_of
@@ -34,13 +34,14 @@ from nce_sim.safety.outcomes import DETECTED, WORST, Outcome, of_one_fault
 from nce_sim.safety.rates import PERMANENT, TRANSIENT, FailureMode, FaultClass, failure_modes
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.study.campaign import Stage
-from nce_sim.workload.calibration import Calibration
+from nce_sim.workload.calibration import Calibration, calibrate
+from nce_sim.workload.datasets import Dataset
 from nce_sim.workload.execute import block_length
 from nce_sim.workload.graph import Workload
 
 
 @dataclass(frozen=True)
-class Effort:
+class SafetyEffort:
     """How much is injected at each site.
 
     `flips` strike each inference of all images at once, and are taken to act independently.
@@ -85,8 +86,8 @@ def assess_safety(
     images: Tensor,
     labels: Tensor,
     *,
-    inputs: Inputs | None = None,
-    effort: Effort | None = None,
+    inputs: SafetyInputs | None = None,
+    effort: SafetyEffort | None = None,
     seed: int = 0,
     calibration: Calibration | None = None,
     device: str = "cpu",
@@ -100,7 +101,7 @@ def assess_safety(
     """
     run = simulate(network, machine, split)
     modes = failure_modes(machine, usage_of(run))
-    inputs, effort = inputs or Inputs(), effort or Effort()
+    inputs, effort = inputs or SafetyInputs(), effort or SafetyEffort()
     network.check_labels(images, labels)
     measured: Measured = {}
     for fault_class in (TRANSIENT, PERMANENT):
@@ -121,6 +122,13 @@ def assess_safety(
             )
             measured[fault_class, site] = outcome
     return assessed(modes, measured, machine, Reaction(worst_latency_us(run) / 1e3, inputs))
+
+
+def calibration_for(machine: Machine, network: Workload, train: Dataset) -> Calibration | None:
+    """Return the calibration that a machine needs for int8 or lanes that clip; else None."""
+    clips = any(array.clip for array in machine.config.arrays.values())
+    needed = clips or machine.config.number_format == "int8"
+    return calibrate(network, train.images) if needed else None
 
 
 def _counted(stage: Stage | None, fault_class: FaultClass, steps: int) -> Callable[[], None]:
@@ -187,7 +195,7 @@ def _counts(element: Element, with_external_memory: bool) -> bool:
     return not element.is_ideal
 
 
-def _flips(site: Site, effort: Effort) -> Fault:
+def _flips(site: Site, effort: SafetyEffort) -> Fault:
     return Fault(site, Single(effort.flips), BitFlip())
 
 
@@ -195,7 +203,7 @@ def _stuck(site: Site) -> Fault:
     return Fault(site, Permanent(Elements(count=1)), StuckAt())
 
 
-def _of_flips(trial: Trial, found: Inferences, effort: Effort) -> Outcome:
+def _of_flips(trial: Trial, found: Inferences, effort: SafetyEffort) -> Outcome:
     """Return the outcome of one upset from inferences with several."""
     silent = trial.silent(found)
 
@@ -220,9 +228,9 @@ def _of_stuck(trial: Trial, found: Inferences) -> Outcome:
         f"measured: {silent.sum()} SDC, {detected.sum()} DUE, of {len(silent)} stuck bits "
         f"with {wrong.shape[1]} images each"
     )
+    critical = np.logical_or.reduce(wrong & trial.right, axis=1)
     return Outcome(
-        _share(silent), _share(np.logical_or.reduce(wrong & trial.right, axis=1)), _share(detected), source,
-        behind_scheme=True,
+        _share(silent), _share(critical), _share(detected), source, behind_scheme=True
     )  # fmt: skip
 
 
