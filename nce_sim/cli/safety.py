@@ -52,12 +52,12 @@ def safety(
 
     Example: nce-sim safety allcnn-fashion --fraction 0.4 --ftti-ms 100 --out safety
     """
+    from nce_sim.accuracy.measured_safety import SafetyEffort, assess_safety, calibration_for
     from nce_sim.config.machine import load_machine
     from nce_sim.report.safety_report import safety_report
     from nce_sim.report.study_page import write_study
     from nce_sim.resilience.split import check_fraction, check_units
     from nce_sim.safety.assessment import SafetyInputs
-    from nce_sim.study.safety import SafetyEffort, assess_safety, calibration_for
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
     from nce_sim.workload.models import load_description, load_model
@@ -67,6 +67,7 @@ def safety(
     check_device(device)
     check_writable(out)
     inputs = SafetyInputs(lifetime_h, ftti_ms, safe_state_ms, external_memory)
+    effort = SafetyEffort(flips, stuck, stuck_images)
     chosen = load_machine(machine)
     data = load_description(model)[0].data
     if data is None:
@@ -77,7 +78,7 @@ def safety(
     with stages(Console(stderr=True)) as stage:
         result = assess_safety(
             network, chosen, ranked.split(fraction, granularity), test.images, test.labels,
-            inputs=inputs, effort=SafetyEffort(flips, stuck, stuck_images), seed=seed, device=device,
+            inputs=inputs, effort=effort, seed=seed, device=device,
             calibration=calibration_for(chosen, network, load_data(data, "ranking").first(500)),
             stage=stage,
         )  # fmt: skip

@@ -33,11 +33,13 @@ from nce_sim.safety.masking import masking_of
 from nce_sim.safety.outcomes import DETECTED, WORST, Outcome, of_one_fault
 from nce_sim.safety.rates import PERMANENT, TRANSIENT, FailureMode, FaultClass, failure_modes
 from nce_sim.schedule.domains import DOMAINS
-from nce_sim.study.campaign import Stage
 from nce_sim.workload.calibration import Calibration, calibrate
 from nce_sim.workload.datasets import Dataset
 from nce_sim.workload.execute import block_length
 from nce_sim.workload.graph import Workload
+
+Stage = Callable[[str, int], Callable[[int], None]]
+"""Told (what begins, number of steps); returns the function that is told the steps done."""
 
 
 @dataclass(frozen=True)
