@@ -27,7 +27,7 @@ from nce_sim.safety.elements import Element, Usage, elements_of
 from nce_sim.safety.fmeda import Row
 from nce_sim.safety.masking import Masking, masking_of
 from nce_sim.safety.outcomes import WORST, Outcome, of_one_fault
-from nce_sim.safety.ranges import ONE, ZERO, total, weighted_mean
+from nce_sim.safety.ranges import ONE, ZERO, Weight, total, weighted_mean
 from nce_sim.safety.rates import PERMANENT, TRANSIENT, FailureMode, failure_modes
 
 USAGE = Usage(neurons=1000, memory_bits={"protected": 2**20, "unprotected": 2**20})
@@ -44,7 +44,9 @@ def outcome(sdc=0.0, due=0.0):
 
 def row(rate, found, masking=None, fault_class=PERMANENT, due_violates=False):
     rate = rate if isinstance(rate, Range) else exactly(rate)
-    mode = FailureMode(Element("lanes", "sums"), fault_class, "stuck", rate, "by hand")
+    mode = FailureMode(
+        Element("lanes", "sums"), fault_class, "stuck", rate, "fit_each", ONE, "by hand"
+    )  # fmt: skip
     return Row(mode, found, masking, due_violates)
 
 
@@ -118,14 +120,28 @@ def test_bounds_of_a_mean_are_its_extremes():
     for _ in range(20):
         weights = [Range(*np.sort(draw.random(3))) for _ in range(4)]
         values = [Range(*np.sort(draw.random(3))) for _ in range(4)]
-        found = weighted_mean(weights, values)
+        scales = {name: Range(*np.sort(draw.random(3))) for name in "ab"}
+        names = "aabb"
+        found = weighted_mean(
+            [Weight(w, name, scales[name]) for w, name in zip(weights, names, strict=True)], values
+        )
         for end, pick in (("low", min), ("high", max)):
             extreme = pick(
-                np.average([getattr(v, end) for v in values], weights=corner)
+                np.average(
+                    [getattr(v, end) for v in values],
+                    weights=[c * at["ab".index(n)] for c, n in zip(corner, names, strict=True)],
+                )
                 for corner in itertools.product(*((w.low, w.high) for w in weights))
+                for at in itertools.product(*((s.low, s.high) for s in scales.values()))
             )
             assert getattr(found, end) == pytest.approx(extreme)
         assert found.low <= found.best <= found.high
+
+
+def test_a_rate_that_all_rows_share_leaves_their_mean_alone():
+    same = Range(0.1, 1.0, 1000.0)
+    weights = [Weight(exactly(amount), "shared", same) for amount in (1.0, 3.0)]
+    assert weighted_mean(weights, [ZERO, ONE]) == pytest.approx((0.75, 0.75, 0.75))
 
 
 def test_several_faults_at_once_tell_of_one():
@@ -282,7 +298,7 @@ def test_every_row_of_the_file_adds_up_to_the_report(measured, tmp_path):
         product = float(each["raw_fit"]) * float(each["p_sdc"]) * (
             1 - float(each["residual_coverage"])
         )  # fmt: skip
-        assert float(each["sdc_fit"]) == pytest.approx(product, abs=1e-15)
+        assert float(each["sdc_fit"]) == pytest.approx(product, rel=1e-8)
     assert list(rows[0])[:6] == [
         "component", "element", "failure_mode", "fault_class", "in_engine", "scheme",
     ]  # fmt: skip

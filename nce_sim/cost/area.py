@@ -4,20 +4,24 @@ Free of a floor plan: placed cells and macros, times a factor for wiring, clock 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
+from typing import Literal
 
+from nce_sim.config.array_scheme import ArrayScheme
 from nce_sim.config.figures import taken_at
 from nce_sim.config.machine import BufferConfig, DomainConfig, Machine
 from nce_sim.config.technology import (
     BYTES_BY_FORMAT,
+    ENDS,
     CodecFigures,
+    End,
     NumberFormat,
     Technology,
 )
 from nce_sim.cost.sram import SramCost, sram_cost
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.protection.schemes import MEMORY_SCHEMES
 
 UM2_PER_MM2 = 1e6
 CODEWORD_BITS = 64
@@ -102,20 +106,38 @@ class Area:
 
 def area(machine: Machine) -> Area:
     """Return the area of a machine."""
-    low, high = (_nominal(at_end(machine, end)).total_mm2 for end in ("low", "high"))
-    nominal = _nominal(machine)
+    low, high = (area_alone(at_end(machine, end)).total_mm2 for end in ENDS[1:])
+    nominal = area_alone(machine)
     return Area(nominal.parts, nominal.wiring_factor, low, high)
 
 
-def at_end(machine: Machine, end: str) -> Machine:
-    """Return the machine with every figure of its technology at an end of its range."""
-    table = taken_at(machine.technology, end)  # type: ignore[arg-type]
-    return machine.model_copy(update={"technology": table})
+def at_end(machine: Machine, end: End) -> Machine:
+    """Return the machine with all figures of its technology and schemes at ends of their ranges."""
+    config = machine.config
+    schemes = tuple(_scheme_at(scheme, end) for scheme in config.schemes)
+    return machine.model_copy(
+        update={
+            "technology": taken_at(machine.technology, end),
+            "config": config.model_copy(update={"schemes": schemes}),
+        }
+    )
 
 
-def _nominal(machine: Machine) -> Area:
-    """Return the area without a range."""
-    return Area(tuple(parts_of(machine)), machine.technology.wiring_factor.value, 0.0, 0.0)
+def _scheme_at(scheme: ArrayScheme, end: End) -> ArrayScheme:
+    shares = {"energy_share": scheme.energy_share, "area_share": scheme.area_share}
+    return scheme.model_copy(
+        update={
+            name: figure.model_copy(update={"value": figure.at(end)})
+            for name, figure in shares.items()
+            if figure is not None
+        }
+    )
+
+
+def area_alone(machine: Machine) -> Area:
+    """Return the area of a machine whose figures have no range."""
+    found = Area(tuple(parts_of(machine)), machine.technology.wiring_factor.value, 0.0, 0.0)
+    return replace(found, low_mm2=found.total_mm2, high_mm2=found.total_mm2)
 
 
 def parts_of(machine: Machine) -> Iterator[Part]:
@@ -144,6 +166,8 @@ def parts_of(machine: Machine) -> Iterator[Part]:
 def _lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Part]:
     """Yield what the lanes of a domain are made of; of a fabric, spare voters too."""
     lanes = domain.array.lanes
+    if machine.config.scheme_of(name).checksum_row:
+        yield from _checksum_parts(machine, name, domain)
     for part in lane_parts(machine, name, domain):
         count = part.count * lanes
         fabric = machine.config.fabric
@@ -155,6 +179,46 @@ def _lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[P
         )  # fmt: skip
 
 
+def _checksum_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Part]:
+    """Yield a row of checksum lanes, the tree that adds up its inputs, and what compares it.
+
+    A column has one adder for the sums of its lanes, and one that compares them with the checksum.
+    """
+    technology, array = machine.technology, domain.array
+    number_format = machine.config.number_format
+    registers = registers_of_mac(number_format)
+    mac_path, register_path = f"mac.{number_format}.area_um2", "register_32bit_area_um2"
+    yield Part(
+        "lanes", name, "checksum lanes", array.columns,
+        technology.mac[number_format].area_um2.value * array.macs_per_cycle
+        + registers * technology.register_32bit_area_um2.value,
+        f"{mac_path} x {array.macs_per_cycle} + {registers:g} x {register_path}",
+        (mac_path, register_path), flip_flops=registers * REGISTER_BITS,
+    )  # fmt: skip
+    path = "adder_32bit_area_um2"
+    yield Part(
+        "lanes", name, "checksum adders", array.rows - 1 + 2 * array.columns,
+        technology.adder_32bit_area_um2.value, path, (path,),
+    )  # fmt: skip
+
+
+def overhead_of(
+    machine: Machine, scheme: ArrayScheme, what: Literal["energy", "area"]
+) -> tuple[float, str, tuple[str, ...]]:
+    """Return the share that a scheme adds to a lane, what it is called, and its figures.
+
+    A machine's own scheme brings its figures; those of the others stand in the technology table.
+    """
+    own = scheme.energy_share if what == "energy" else scheme.area_share
+    if own is not None:
+        return own.value, f"{what}_share of scheme {scheme.name}", ()
+    overheads = {str(name): shares for name, shares in machine.technology.lane_overheads.items()}
+    if scheme.name not in overheads:
+        return 0.0, "", ()
+    path = f"lane_overheads.{scheme.name}.{what}"
+    return getattr(overheads[scheme.name], what).value, path, (path,)
+
+
 def lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Part]:
     """Yield what one lane of a domain is made of.
 
@@ -162,7 +226,7 @@ def lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Pa
     temporal scheme keeps the results of the earlier repeats.
     """
     technology, array = machine.technology, domain.array
-    scheme, number_format = ARRAY_SCHEMES[array.scheme], machine.config.number_format
+    scheme, number_format = machine.config.scheme_of(name), machine.config.number_format
     mac_path = f"mac.{number_format}.area_um2"
     macs = scheme.copies * array.macs_per_cycle
     mac_um2 = technology.mac[number_format].area_um2.value
@@ -180,12 +244,11 @@ def lane_parts(machine: Machine, name: str, domain: DomainConfig) -> Iterator[Pa
         mac_um2 * array.macs_per_cycle + registers_of_mac(number_format) * register_um2
     )
     plain = (mac_path, "register_32bit_area_um2")
-    if scheme.name in technology.lane_overheads:
-        path = f"lane_overheads.{scheme.name}.area"
-        share = technology.lane_overheads[scheme.name].area.value
+    share, path, figures = overhead_of(machine, scheme, "area")
+    if path:
         yield Part(
             "lanes", name, f"{scheme.name} logic", 1, plain_um2 * share,
-            f"{path} x (multiplier-accumulators and registers)", (path, *plain),
+            f"{path} x (multiplier-accumulators and registers)", (*figures, *plain),
         )  # fmt: skip
     if scheme.votes:
         yield Part(
@@ -250,7 +313,7 @@ def _buffer_parts(
         kib = capacities[name] / sram.banks / 1024
         yield Part(
             "buffers", domain, f"{name} cells", HALVES[name], sram.area_mm2 * UM2_PER_MM2,
-            f"{sram.banks} banks of {kib:.4g} KiB, {bits}-bit words, by the fit of sram.rows",
+            f"{sram.banks} x {kib:.4g} KiB, {bits}-bit words, by the fit of sram.rows",
             ("sram.area_factor",), sram_bits=capacities[name] * 8 * bits // buffers.word_bits,
         )  # fmt: skip
     codec = codec_of(technology, buffers.scheme)

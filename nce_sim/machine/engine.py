@@ -72,7 +72,7 @@ class Run:
 
     @cached_property
     def counts(self) -> Activity:
-        """What every part did, all layers together."""
+        """Counts of the whole run."""
         return total(self.activity_by_layer.values())
 
     @cached_property

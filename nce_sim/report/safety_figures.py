@@ -41,7 +41,7 @@ def figure_components(safety: Safety) -> Figure:
     axes.set_xscale("log")
     axes.set_xlim(FEWEST_FIT, 3 * max(high.max(), 10 * FEWEST_FIT))
     axes.set_yticks(places, list(fits))
-    axes.set_xlabel("SDC rate (FIT); line: from all figures at their low to all at their high end")
+    axes.set_xlabel("SDC rate (FIT), with its bounds")
     add_grid(axes, "x")
     return figure
 
@@ -70,8 +70,9 @@ def _draw_metric(axes: Axes, place: float, metric: Range | None, targets: Sequen
     for target, asil in zip(targets, TARGETS, strict=True):
         x = 100 * target
         axes.plot([x, x], [place - 0.25, place + 0.25], color="#d55e00", linewidth=1.2)
+        side = {"C": "right", "D": "left"}.get(asil.asil, "center")
         axes.annotate(
-            asil.asil, (x, place + 0.27), ha="center", va="bottom", fontsize=SMALL, color="#a04600"
+            asil.asil, (x, place + 0.27), ha=side, va="bottom", fontsize=SMALL, color="#a04600"
         )
     if metric is None:
         axes.annotate("no faults", (50, place), ha="center", va="center", fontsize=SMALL)

@@ -133,7 +133,8 @@ def _lanes(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
                 )
             case _:
                 check: LanePart | None = "check" if "check" in parts_of(scheme) else None
-                own = check if part.name == f"{scheme.name} logic" else None
+                checks = part.name == f"{scheme.name} logic" or part.name.startswith("checksum ")
+                own = check if checks else None
                 own = "arithmetic" if scheme.name == IDEAL else own
                 yield _unmeasured(chip, part, scheme, own)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nce_sim.config.voltage_curves import Range
 from nce_sim.safety.fmeda import Row
-from nce_sim.safety.ranges import complement, product, scaled, total, weighted_mean
+from nce_sim.safety.ranges import Weight, complement, product, scaled, total, weighted_mean
 from nce_sim.safety.rates import PERMANENT, FaultClass
 
 HOURS_PER_FIT = 1e9
@@ -29,7 +29,7 @@ def single_point_fault_metric(rows: Sequence[Row]) -> Range | None:
     bounded over all rates and shares within theirs.
     """
     violating = weighted_mean(
-        [row.mode.rate_fit for row in rows], [row.violating_share for row in rows]
+        [_weight(row, row.mode.amount) for row in rows], [row.violating_share for row in rows]
     )
     return None if violating is None else complement(violating)
 
@@ -38,9 +38,18 @@ def latent_fault_metric(rows: Sequence[Row]) -> Range | None:
     """Return the LFM, of permanent faults only; None if no such fault is left to be latent."""
     lasting = of_class(rows, PERMANENT)
     latent = weighted_mean(
-        [row.other_fit for row in lasting], [row.hidden_share_of_others for row in lasting]
+        [
+            _weight(row, product(row.mode.amount, complement(row.violating_share)))
+            for row in lasting
+        ],
+        [row.hidden_share_of_others for row in lasting],
     )
     return None if latent is None else complement(latent)
+
+
+def _weight(row: Row, amount: Range) -> Weight:
+    """Return an amount of a row with the technology's rate, which rows of one kind share."""
+    return Weight(amount, row.mode.figure, row.mode.fit_each)
 
 
 def dual_point_fit(rows: Sequence[Row], lifetime_h: float) -> Range:

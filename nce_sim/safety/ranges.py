@@ -4,7 +4,9 @@ Ends go with ends: the low end of a sum takes every term at its low end. These a
 confidence intervals; they hold however the terms depend on one another.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product as cartesian
+from typing import NamedTuple
 
 from nce_sim.config.voltage_curves import Range
 
@@ -40,23 +42,45 @@ def sum_of_shares(left: Range, right: Range) -> Range:
     return Range(*(min(1.0, each) for each in total([left, right])))
 
 
-def weighted_mean(weights: Sequence[Range], values: Sequence[Range]) -> Range | None:
-    """Return the mean of `values` with bounds over all weights and values within their ranges.
+class Weight(NamedTuple):
+    """An amount times a scale that all weights of the same name share."""
 
-    Each weight may lie anywhere in its range, whatever the others do. The largest mean has large
-    weights on all values above some threshold and small ones on those below; so it is found by
-    trying every threshold. None if all weights are zero.
+    amount: Range
+    name: str
+    scale: Range
+
+
+def weighted_mean(weights: Sequence[Weight], values: Sequence[Range]) -> Range | None:
+    """Return the mean of `values` with bounds over all amounts, scales and values in their ranges.
+
+    A scale is the same for all its weights, so that every combination of their ends is tried: the
+    mean is monotone in each. Amounts may lie anywhere, whatever the others do. None if all weights
+    are zero.
     """
-    best_weight = sum(weight.best for weight in weights)
-    if best_weight == 0:
+    best_weights = [each.amount.best * each.scale.best for each in weights]
+    if sum(best_weights) == 0:
         return None
-    best = sum(w.best * v.best for w, v in zip(weights, values, strict=True)) / best_weight
-    largest = _largest_mean(weights, [value.high for value in values])
-    smallest = 1 - _largest_mean(weights, [1 - value.low for value in values])
-    return Range(min(smallest, best), best, max(largest, best))
+    best = sum(w * v.best for w, v in zip(best_weights, values, strict=True)) / sum(best_weights)
+    ends = [best]
+    for amounts in _with_scales(weights):
+        ends += _means_above_thresholds(amounts, [value.high for value in values])
+        ends += [1 - m for m in _means_above_thresholds(amounts, [1 - v.low for v in values])]
+    return Range(min(ends), best, max(ends))
 
 
-def _largest_mean(weights: Sequence[Range], values: Sequence[float]) -> float:
+def _with_scales(weights: Sequence[Weight]) -> Iterator[list[Range]]:
+    """Yield the amounts times every combination of the scales' ends."""
+    scales = {each.name: each.scale for each in weights}
+    for ends in cartesian(*((scale.low, scale.high) for scale in scales.values())):
+        at = dict(zip(scales, ends, strict=True))
+        yield [scaled(each.amount, at[each.name]) for each in weights]
+
+
+def _means_above_thresholds(weights: Sequence[Range], values: Sequence[float]) -> list[float]:
+    """Return the means with large weights on values above a threshold, for every threshold.
+
+    The largest mean of all is among them: a value above it raises it the more it weighs.
+    """
     falling = sorted(range(len(values)), key=lambda place: -values[place])
     weight = sum(each.low for each in weights)
     weighted = sum(each.low * value for each, value in zip(weights, values, strict=True))
@@ -66,4 +90,4 @@ def _largest_mean(weights: Sequence[Range], values: Sequence[float]) -> float:
         weight, weighted = weight + more, weighted + more * values[place]
         if weight:
             found.append(weighted / weight)
-    return max(found)
+    return found

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nce_sim.config.machine import Machine
-from nce_sim.config.technology import Technology
+from nce_sim.config.technology import ENDS, Technology
 from nce_sim.config.voltage_curves import Range
 from nce_sim.cost.area import at_end
 from nce_sim.errors import InputError
 from nce_sim.safety.elements import Element, Usage, elements_of
+from nce_sim.safety.ranges import product
 
 FaultClass = Literal["transient", "permanent"]
 TRANSIENT: FaultClass = "transient"
@@ -24,13 +25,23 @@ BITS_PER_MBIT = 2**20
 
 @dataclass(frozen=True)
 class FailureMode:
-    """One way in which an element fails: how often, and from which figures that follows."""
+    """One way in which an element fails: how often, and from which figures that follows.
+
+    `amount` of Mbit or mm2 times `fit_each`, the technology's `figure`, is the rate.
+    """
 
     element: Element
     fault_class: FaultClass
     mode: str
-    rate_fit: Range
+    amount: Range
+    figure: str
+    fit_each: Range
     rate_source: str
+
+    @property
+    def rate_fit(self) -> Range:
+        """The rate, all figures at their low, best and high ends."""
+        return product(self.amount, self.fit_each)
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,9 @@ class _Rate:
 
     fault_class: FaultClass
     mode: str
-    fit: float
+    amount: float
+    figure: str
+    fit_each: float
     source: str
 
 
@@ -49,11 +62,12 @@ def failure_modes(machine: Machine, usage: Usage) -> tuple[FailureMode, ...]:
     Raises InputError for a domain with a lower supply and for a fabric.
     """
     _check(machine)
-    low, high = (_rates(at_end(machine, end), usage) for end in ("low", "high"))
+    low, high = (_rates(at_end(machine, end), usage) for end in ENDS[1:])
     return tuple(
         FailureMode(
             element, rate.fault_class, rate.mode,
-            Range(at_low.fit, rate.fit, at_high.fit), rate.source,
+            Range(at_low.amount, rate.amount, at_high.amount), rate.figure,
+            Range(at_low.fit_each, rate.fit_each, at_high.fit_each), rate.source,
         )
         for (element, rate), (_, at_low), (_, at_high) in zip(
             _rates(machine, usage), low, high, strict=True
@@ -93,12 +107,13 @@ def _rates_of(element: Element, technology: Technology, memory: str) -> Iterator
     rates, hardened = technology.fault_rates, element.transient_factor
     factor = f" x {hardened:g} (hardened)" if hardened != 1 else ""
     if element.flip_flops:
-        upsets = element.flip_flops / BITS_PER_MBIT * rates.flip_flop_upset_fit_per_mbit.value
-        formula = f"{element.flip_flops:,.0f} flip-flops x flip_flop_upset_fit_per_mbit{factor}"
-        yield _Rate(TRANSIENT, "upset", upsets * hardened, formula)
-        share = rates.logic_transient_share.value
+        figure, fit = "flip_flop_upset_fit_per_mbit", rates.flip_flop_upset_fit_per_mbit.value
+        amount = hardened * element.flip_flops / BITS_PER_MBIT
+        formula = f"{element.flip_flops:,.0f} flip-flops x {figure}{factor}"
+        yield _Rate(TRANSIENT, "upset", amount, figure, fit, formula)
+        amount *= rates.logic_transient_share.value
         formula += " x logic_transient_share"
-        yield _Rate(TRANSIENT, "pulse latched from gates", upsets * hardened * share, formula)
+        yield _Rate(TRANSIENT, "pulse latched from gates", amount, figure, fit, formula)
     yield from _cells(element.sram_bits, "SRAM bits", "", {
         "sram_upset_fit_per_mbit": rates.sram_upset_fit_per_mbit.value,
         "sram_permanent_fit_per_mbit": rates.sram_permanent_fit_per_mbit.value,
@@ -109,9 +124,9 @@ def _rates_of(element: Element, technology: Technology, memory: str) -> Iterator
         "permanent_fit_per_mbit": figures.permanent_fit_per_mbit.value,
     })  # fmt: skip
     if element.logic_mm2 and not element.sram_bits:
-        fit = element.logic_mm2 * rates.logic_permanent_fit_per_mm2.value
-        formula = f"{element.logic_mm2:.4g} mm2 x logic_permanent_fit_per_mm2"
-        yield _Rate(PERMANENT, "stuck", fit, formula)
+        figure, fit = "logic_permanent_fit_per_mm2", rates.logic_permanent_fit_per_mm2.value
+        formula = f"{element.logic_mm2:.4g} mm2 x {figure}"
+        yield _Rate(PERMANENT, "stuck", element.logic_mm2, figure, fit, formula)
 
 
 def _cells(bits: float, unit: str, table: str, figures: dict[str, float]) -> Iterator[_Rate]:
@@ -121,4 +136,4 @@ def _cells(bits: float, unit: str, table: str, figures: dict[str, float]) -> Ite
     modes: tuple[tuple[FaultClass, str], ...] = ((TRANSIENT, "upset"), (PERMANENT, "stuck cell"))
     for (fault_class, mode), (name, fit_per_mbit) in zip(modes, figures.items(), strict=True):
         formula = f"{bits:,.0f} {unit} x {table}{name}"
-        yield _Rate(fault_class, mode, bits / BITS_PER_MBIT * fit_per_mbit, formula)
+        yield _Rate(fault_class, mode, bits / BITS_PER_MBIT, table + name, fit_per_mbit, formula)
