@@ -190,6 +190,18 @@ def test_elements_hold_what_the_cost_model_builds():
     assert ("protected lanes", "voters") in names
 
 
+def test_a_stuck_sum_stands_for_a_lane_only_where_the_scheme_sees_it_alike():
+    def sites(scheme, number_format="fp16"):
+        chosen = machine(protected__array__scheme=scheme, number_format=number_format)
+        found = {e.name: str(e.sticks_at) for e in elements_of(chosen, USAGE)
+                 if e.component == "protected lanes"}  # fmt: skip
+        return found["arithmetic"], found["registers of weights"]
+
+    assert sites("tmr") == ("protected.accumulator", "protected.accumulator")
+    assert sites("parity") == ("None", "protected.accumulator")  # a wrong sum has the right parity
+    assert sites("residue", "int8") == ("protected.accumulator", "protected.weight")
+
+
 def with_rate(chosen, name, factor):
     table = chosen.technology
     old = getattr(table.fault_rates, name)

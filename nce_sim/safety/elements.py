@@ -22,7 +22,7 @@ from nce_sim.cost.area import (
     capacities_of,
 )
 from nce_sim.faults.sites import SUM_BITS, LaneSpace, Site
-from nce_sim.protection.coverage import LanePart, parts_of
+from nce_sim.protection.coverage import LanePart, coverage, parts_of
 from nce_sim.protection.schemes import MEMORY_SCHEMES, ArrayScheme, MemoryScheme
 from nce_sim.schedule.domains import PROTECTED
 
@@ -108,7 +108,7 @@ def _parts(chip: Area, component: str, domain: str) -> Iterator[Part]:
 def _lanes(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
     """Yield a lane's registers one by one, its arithmetic, and what checks or votes."""
     scheme = machine.config.scheme_of(domain)
-    sums, voter = Site(domain, "accumulator"), Site(domain, "voter")
+    sums, voter = _stuck_sum(scheme, domain, "arithmetic", None), Site(domain, "voter")
     for part in _parts(chip, "lanes", domain):
         match part.name:
             case "registers":
@@ -155,8 +155,19 @@ def _registers(
             part.label, f"registers of {name}", scheme, of_lane, flip_flops=part.count * bits,
             logic_mm2=chip.of(part) * bits / part.flip_flops,
             transient_factor=scheme.rate_factor, flips_at=Site(part.domain, component),
-            sticks_at=Site(part.domain, "accumulator"),
+            sticks_at=_stuck_sum(scheme, part.domain, of_lane, Site(part.domain, component)),
         )  # fmt: skip
+
+
+def _stuck_sum(
+    scheme: ArrayScheme, domain: str | None, part: LanePart, other: Site | None
+) -> Site | None:
+    """Return the site of a stuck bit of the sum, which stands for all permanent faults of a lane.
+
+    Where the scheme sees faults of this part less, or more, than those of the sum: `other`.
+    """
+    own, of_sum = (coverage(scheme, "permanent", each) for each in (part, "accumulator"))
+    return Site(domain, "accumulator") if own.residual == of_sum.residual else other
 
 
 def _shared_registers(machine: Machine, chip: Area, domain: str) -> Iterator[Element]:
