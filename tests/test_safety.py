@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import nce_sim as nce
 from nce_sim.accuracy.measured_safety import SafetyEffort, assess_safety
+from nce_sim.accuracy.statistics import clopper_pearson
 from nce_sim.cli.main import app
 from nce_sim.config.array_scheme import ARRAY_SCHEMES, ArrayScheme
 from nce_sim.config.figures import figures_of
@@ -327,6 +329,8 @@ def test_copies_and_codes_show_in_the_measured_rows(measured):
     assert tmr["latent_fit"] == pytest.approx(tmr["raw_fit"])
     assert rows["protected buffers", "weight data", "upset"]["p_sdc"] == 0
     assert rows["controller", "logic", "upset"]["p_sdc"] == 1
+    assert rows["unprotected buffers", "weight data", "upset"]["p_due_high"] == 0  # no code
+    assert rows["protected buffers", "weight data", "upset"]["p_due_high"] > 0
     assert "not injected" in rows["controller", "logic", "upset"]["probability_source"]
     outside = rows["external memory", "protected data", "upset"]
     assert outside["in_engine"] == "false"
@@ -351,3 +355,22 @@ def test_the_frame_has_a_row_for_each_mode_and_class(measured):
     assert not frame.duplicated(keys).any()
     assert set(frame["fault_class"]) == {TRANSIENT, PERMANENT}
     assert "FIT" in str(measured)
+
+
+def test_the_row_that_the_documentation_computes_by_hand():
+    modes = failure_modes(nce.load_machine("nce-28nm"), USAGE)
+    mode = next(
+        m for m in modes
+        if (m.element.component, m.element.name, m.mode)
+        == ("unprotected buffers", "weight data", "upset")
+    )  # fmt: skip
+    assert mode.rate_fit == pytest.approx((25, 50, 3000))
+    share = clopper_pearson(3, 64)
+    assert (share.low, share.high) == pytest.approx((0.0098, 0.131), rel=0.01)
+    one = of_one_fault(Range(share.low, share.value, share.high), 8)
+    assert one == pytest.approx((0.00123, 0.00598, 0.01739), rel=0.01)
+    found = Row(mode, Outcome(one, one, ZERO, "", behind_scheme=True), None, due_violates=False)
+    assert found.sdc_fit == pytest.approx((0.031, 0.30, 52), rel=0.02)
+    text = (Path(__file__).parents[1] / "docs" / "safety.md").read_text()
+    for words in ("2,621,440 bits", "0.598 % [0.123, 1.739]", "0.30 FIT [0.031, 52]"):
+        assert words in text

@@ -6,7 +6,7 @@ images, and counts if it changes any of their answers: it has all its life to do
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -31,6 +31,7 @@ from nce_sim.safety.elements import EXTERNAL_MEMORY, Element, Usage
 from nce_sim.safety.fmeda import Row
 from nce_sim.safety.masking import masking_of
 from nce_sim.safety.outcomes import DETECTED, WORST, Outcome, of_one_fault
+from nce_sim.safety.ranges import ZERO
 from nce_sim.safety.rates import PERMANENT, TRANSIENT, FailureMode, FaultClass, failure_modes
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.workload.calibration import Calibration, calibrate
@@ -154,10 +155,13 @@ def assessed(
     modes: Iterable[FailureMode], measured: Measured, machine: Machine, reaction: Reaction
 ) -> Safety:
     """Return the figures of failure modes, each with its measured outcome or the worst one."""
-    lanes_change = machine.config.controller.rotation == "repeats"
+    controller = machine.config.controller
+    lanes_change = controller.rotation == "repeats"
     rows = []
     for mode in modes:
         outcome = _outcome(mode, measured)
+        if not (controller.checks_outputs or mode.element.can_be_noticed):
+            outcome = replace(outcome, due=ZERO)
         masking = masking_of(mode.element, mode.fault_class, outcome, lanes_change=lanes_change)
         rows.append(Row(mode, outcome, masking, due_violates=not reaction.in_time))
     return Safety(tuple(rows), reaction)

@@ -107,7 +107,7 @@ def safety(
         console.print(sentence, soft_wrap=True, highlight=False)
     table = Table(box=None)
     for column in report.rows[0]:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for row in report.rows:
         table.add_row(*map(str, row.values()))
     console.print(table)

@@ -72,6 +72,13 @@ class Element:
         return self.scheme is not None and self.scheme.name == IDEAL and self.part is not None
 
     @property
+    def can_be_noticed(self) -> bool:
+        """Whether anything in the engine, checks of its outputs apart, may detect a fault."""
+        if isinstance(self.scheme, ArrayScheme):
+            return self.scheme.detects_any
+        return self.component == CONTROLLER or (self.scheme is not None and self.scheme.detects > 0)
+
+    @property
     def scheme_name(self) -> str:
         """What protects it."""
         return "none" if self.scheme is None or self.part is None else self.scheme.name
