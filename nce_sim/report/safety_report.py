@@ -83,7 +83,7 @@ def metric_rows(safety: Safety) -> list[dict[str, str | float]]:
 
 
 def _row(name: str, value: str, targets: Sequence[str]) -> dict[str, str | float]:
-    named = {f"item of ASIL {each.asil}": text for each, text in zip(TARGETS, targets, strict=True)}
+    named = {f"ASIL {each.asil}": text for each, text in zip(TARGETS, targets, strict=True)}
     return {"figure": name, "engine": value, **named}
 
 
