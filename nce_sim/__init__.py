@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
     from nce_sim.accuracy.inject import InjectionResult, inject
     from nce_sim.accuracy.latency import latencies
+    from nce_sim.accuracy.measured_safety import SafetyEffort, assess_safety
     from nce_sim.config.array_scheme import ArrayScheme
     from nce_sim.config.machine import Machine, load_machine
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nce_sim.protection.coverage import Coverage, coverage
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
+    from nce_sim.safety.assessment import Safety, SafetyInputs
     from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
@@ -60,6 +62,9 @@ _HOMES = {
     "RandomValue": "nce_sim.faults.effects",
     "Ranking": "nce_sim.resilience.ranking",
     "Run": "nce_sim.machine.engine",
+    "Safety": "nce_sim.safety.assessment",
+    "SafetyEffort": "nce_sim.accuracy.measured_safety",
+    "SafetyInputs": "nce_sim.safety.assessment",
     "Single": "nce_sim.faults.processes",
     "Site": "nce_sim.faults.sites",
     "Split": "nce_sim.resilience.split",
@@ -68,6 +73,7 @@ _HOMES = {
     "VoltageTable": "nce_sim.config.voltage",
     "Workload": "nce_sim.workload.graph",
     "Zero": "nce_sim.faults.effects",
+    "assess_safety": "nce_sim.accuracy.measured_safety",
     "calibrate": "nce_sim.workload.calibration",
     "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
@@ -86,9 +92,10 @@ __all__ = [
     "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
     "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
     "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
-    "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
-    "calibrate", "coverage", "evaluate", "inject", "latencies", "load_data", "load_machine",
-    "load_model", "load_voltage", "mean_activation", "rank", "simulate",
+    "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site", "Split", "StuckAt", "Transient",
+    "VoltageTable", "Workload", "Zero", "assess_safety", "calibrate", "coverage", "evaluate",
+    "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
+    "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 

@@ -136,3 +136,9 @@ def _repeated(
 def _retries(share: Share) -> bool:
     assert share.plan is not None
     return share.plan.array.scheme.retries
+
+
+def worst_latency_us(run: Run) -> float:
+    """Return the latency if every wave that can be repeated is, in microseconds."""
+    worst = run_program(run.machine, with_repeats(run, _all_waves(run)))
+    return worst.latency_cycles / run.machine.config.clock_mhz

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from nce_sim import __version__
-from nce_sim.cli import cost, describe, inject, protection, run, single, studies
+from nce_sim.cli import cost, describe, inject, protection, run, safety, single, studies
 from nce_sim.errors import InputError
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ app.command("run")(run.run)
 app.command("rank")(single.rank_neurons)
 app.command("simulate")(single.simulate_split)
 app.command("inject")(inject.inject_faults)
+app.command("safety")(safety.safety)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
 app.command("cost")(cost.machine_cost)
