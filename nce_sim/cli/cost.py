@@ -68,9 +68,20 @@ def machine_cost(
 
 
 def _print_machine(console, cost) -> None:  # type: ignore[no-untyped-def]
-    from nce_sim.report.machine_cost import action_rows, area_rows, component_rows
+    from nce_sim.report.machine_cost import (
+        action_rows,
+        area_rows,
+        component_rows,
+        failure_rows,
+    )
 
     _print(console, "Area and power by component", component_rows(cost))
+    if cost.failures:
+        _print(console, "Raw failure rates, before any protection", failure_rows(cost))
+    else:
+        console.print(
+            f"No raw failure rates: {cost.no_failures_because}", soft_wrap=True, highlight=False
+        )
     table = cost.machine.technology
     wiring = table.wiring_factor.value
     _print_wide(console, f"Area by part, wiring factor {wiring:g} included in mm2", area_rows(cost))

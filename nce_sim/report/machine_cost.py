@@ -7,9 +7,15 @@ from typing import Any
 
 from nce_sim.config.figures import figures_of
 from nce_sim.config.machine import Machine
+from nce_sim.config.voltage_curves import Range
 from nce_sim.cost.actions import Action, actions_of
 from nce_sim.cost.area import Area, area
 from nce_sim.cost.peak import Power, peak_tops, power_by_component
+from nce_sim.errors import InputError
+from nce_sim.safety.assessment import shown_fit
+from nce_sim.safety.elements import Usage
+from nce_sim.safety.ranges import total
+from nce_sim.safety.rates import PERMANENT, TRANSIENT, FailureMode, failure_modes
 
 Row = dict[str, str | float]
 
@@ -23,14 +29,22 @@ class MachineCost:
     actions: tuple[Action, ...]
     power: dict[str, Power]
     peak_tops: float
+    failures: tuple[FailureMode, ...]
+    no_failures_because: str
 
     @staticmethod
     def of(machine: Machine) -> "MachineCost":
         """Compute it."""
-        chip = area(machine)
+        chip, no_network = area(machine), Usage(neurons=0, memory_bits={})
+        failures: tuple[FailureMode, ...] = ()
+        reason = ""
+        try:
+            failures = failure_modes(machine, no_network)
+        except InputError as refusal:
+            reason = str(refusal)
         return MachineCost(
             machine, chip, actions_of(machine, chip), power_by_component(machine, chip),
-            peak_tops(machine),
+            peak_tops(machine), failures, reason,
         )  # fmt: skip
 
     @property
@@ -48,11 +62,20 @@ class MachineCost:
         """Power while all lanes multiply."""
         return sum(power.peak_mw for power in self.power.values())
 
+    def raw_fit(self, fault_class: str, component: str | None = None) -> Range:
+        """Return the raw rate of a class of faults, of one component or of the whole chip."""
+        return total(
+            mode.rate_fit
+            for mode in self.failures
+            if mode.fault_class == fault_class and component in (None, mode.element.component)
+        )
+
     @cached_property
     def figures(self) -> dict[str, Row]:
         """The figures of the technology table that the machine's parts and actions use."""
         used: Iterable[Any] = (*self.area.parts, *self.actions)
         names = {path for each in used for path in each.figures} | {"wiring_factor"}
+        names |= {mode.figure for mode in self.failures}
         return {
             path: {
                 "figure": path, "value": figure.value, "low": figure.low, "high": figure.high,
@@ -112,6 +135,19 @@ def component_rows(cost: MachineCost) -> list[Row]:
     return [*rows, total]
 
 
+def failure_rows(cost: MachineCost) -> list[Row]:
+    """Return the raw rates of each component's faults in FIT, before any protection, then sums."""
+    names = dict.fromkeys(mode.element.component for mode in cost.failures)
+    return [
+        {
+            "component": name or "total",
+            "transient_fit": shown_fit(cost.raw_fit(TRANSIENT, name)),
+            "permanent_fit": shown_fit(cost.raw_fit(PERMANENT, name)),
+        }
+        for name in (*names, None)
+    ]
+
+
 def headline(cost: MachineCost) -> str:
     """Return area, peak throughput and power in a sentence."""
     config = cost.machine.config
@@ -142,6 +178,8 @@ def comparison_rows(costs: Sequence[MachineCost]) -> list[Row]:
         "peak (TOPS/mm2)": lambda cost: f"{cost.peak_tops / cost.area.total_mm2:.3f}",
         "power, idle (mW)": lambda cost: f"{cost.idle_mw:,.1f}",
         "power, all lanes at work (mW)": lambda cost: f"{cost.peak_mw:,.1f}",
+        "raw FIT, transient": lambda cost: _fit(cost, TRANSIENT),
+        "raw FIT, permanent": lambda cost: _fit(cost, PERMANENT),
         "peak (TOPS/W)": lambda cost: f"{cost.peak_tops / cost.peak_mw * 1000:.2f}",
     }
     rows: list[Row] = [
@@ -158,6 +196,10 @@ def comparison_rows(costs: Sequence[MachineCost]) -> list[Row]:
     return rows
 
 
+def _fit(cost: MachineCost, fault_class: str) -> str:
+    return shown_fit(cost.raw_fit(fault_class)) if cost.failures else "not given"
+
+
 def summary(cost: MachineCost) -> dict[str, Any]:
     """Return plain data that JSON can hold, units in the names."""
     return {
@@ -171,5 +213,11 @@ def summary(cost: MachineCost) -> dict[str, Any]:
         "components": component_rows(cost),
         "parts": area_rows(cost),
         "actions": action_rows(cost),
+        "raw_fit": {
+            fault_class: cost.raw_fit(fault_class)._asdict()
+            for fault_class in (TRANSIENT, PERMANENT)
+        }
+        if cost.failures
+        else None,
         "figures": list(cost.figures.values()),
     }

@@ -16,6 +16,7 @@ from nce_sim.report.machine_cost import (
     area_rows,
     comparison_rows,
     component_rows,
+    failure_rows,
     headline,
 )
 from nce_sim.report.study_page import StudyReport
@@ -43,6 +44,8 @@ def machine_cost_report(costs: Sequence[MachineCost], version: str) -> StudyRepo
     for cost in costs:
         tables[f"area-{cost.name}"] = area_rows(cost)
         tables[f"energy-{cost.name}"] = action_rows(cost)
+        if cost.failures:
+            tables[f"rates-{cost.name}"] = failure_rows(cost)
         tables[f"figures-{cost.name}"] = list(cost.figures.values())
     return StudyReport(
         title=f"{names}: area and power",
