@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import Machine, MachineConfig, load_machine
+from nce_sim.config.machine import Machine, load_machine
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.config.technology import Technology
 from nce_sim.errors import InputError
 from nce_sim.machine.engine import Run, simulate

@@ -23,7 +23,7 @@ from hardware import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nce_sim.config.machine import ArrayConfig, FabricConfig
+from nce_sim.config.machine_schema import ArrayConfig, FabricConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.balance import fuse_by_layer, overflow
 from nce_sim.schedule.domains import DOMAINS

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from nce_sim.config.bundle import bundled
 from nce_sim.config.loader import load_yaml
-from nce_sim.config.machine import MachineConfig, list_machines, load_machine
+from nce_sim.config.machine import list_machines, load_machine
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.config.technology import Figure, Technology
 from nce_sim.errors import InputError
 

@@ -8,7 +8,7 @@ from hardware import Chain, conv, dense, machine, patient, runs, split_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nce_sim.config.machine import ArrayConfig
+from nce_sim.config.machine_schema import ArrayConfig
 from nce_sim.errors import InputError
 from nce_sim.machine.engine import simulate
 from nce_sim.machine.executions import IDLE

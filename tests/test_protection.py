@@ -20,7 +20,8 @@ from nce_sim.accuracy.inject import inject
 from nce_sim.cli.main import app
 from nce_sim.config.bundle import bundled
 from nce_sim.config.loader import load_yaml
-from nce_sim.config.machine import MachineConfig, load_machine
+from nce_sim.config.machine import load_machine
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.errors import InputError
 from nce_sim.faults.effects import BitFlip, StuckAt
 from nce_sim.faults.hits import ACCUMULATOR, INPUT, RESULT, Hits

@@ -25,7 +25,7 @@ from hardware import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nce_sim.config.machine import ArrayConfig, BufferConfig
+from nce_sim.config.machine_schema import ArrayConfig, BufferConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import DOMAINS, FOREIGN
 from nce_sim.schedule.footprint import Footprint

@@ -19,7 +19,7 @@ from hardware import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nce_sim.config.machine import ArrayConfig
+from nce_sim.config.machine_schema import ArrayConfig
 from nce_sim.schedule.waves import WIDEST_WINDOW_IN_ROWS, Array, place_neurons, plan_waves
 from nce_sim.workload.layer import Kind, Layer
 

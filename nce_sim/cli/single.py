@@ -17,7 +17,7 @@ from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
     from nce_sim.cli.progress import Stage
-    from nce_sim.config.machine import MachineConfig
+    from nce_sim.config.machine_schema import MachineConfig
     from nce_sim.report.run_report import RunReport
     from nce_sim.resilience.ranking import Ranking
     from nce_sim.workload.graph import Workload

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from nce_sim.config.machine import DomainConfig, Machine
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import DomainConfig
 from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.cost.area import (
     BOUNDS,

@@ -11,7 +11,8 @@ from typing import Literal
 
 from nce_sim.config.array_scheme import ArrayScheme
 from nce_sim.config.figures import taken_at
-from nce_sim.config.machine import BufferConfig, DomainConfig, Machine
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import BufferConfig, DomainConfig
 from nce_sim.config.technology import (
     BYTES_BY_FORMAT,
     ENDS,

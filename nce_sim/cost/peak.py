@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from nce_sim.config.array_scheme import ArrayScheme
-from nce_sim.config.machine import DomainConfig, Machine
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import DomainConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.cost.actions import PJ_PER_MW_US, actions_of
 from nce_sim.cost.activity import Activity, DomainActivity, Moved

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nce_sim.config.machine import MachineConfig
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.errors import InputError
 from nce_sim.faults.codes import left_by_scrubbing
 from nce_sim.faults.corruption import (

@@ -7,7 +7,7 @@ one by one: lanes (copies of protected lanes apart), columns, voters, or bits of
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from nce_sim.config.machine import MachineConfig
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import DOMAINS

@@ -2,7 +2,7 @@
 
 import simpy
 
-from nce_sim.config.machine import ControllerConfig
+from nce_sim.config.machine_schema import ControllerConfig
 
 
 class Controller:

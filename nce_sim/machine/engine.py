@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import simpy
 
-from nce_sim.config.machine import Machine, exact
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import exact
 from nce_sim.cost.actions import PJ_PER_MW_US
 from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.area import Area, area

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import ArrayConfig
+from nce_sim.config.machine_schema import ArrayConfig
 from nce_sim.errors import InputError
 from nce_sim.machine.probe import COMPUTE, Span
 from nce_sim.schedule.program import LayerWork, Program, Share

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import lcm
 from typing import NamedTuple
 
-from nce_sim.config.machine import MachineConfig, exact
+from nce_sim.config.machine_schema import MachineConfig, exact
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from nce_sim.config.machine import exact
+from nce_sim.config.machine_schema import exact
 from nce_sim.machine.executions import Counts
 from nce_sim.machine.probe import Span
 from nce_sim.machine.storage import (

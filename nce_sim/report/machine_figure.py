@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from nce_sim.config.machine import (
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import (
     ArrayConfig,
     BufferConfig,
     FabricConfig,
-    Machine,
     MachineConfig,
     MemoryConfig,
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from nce_sim.config.array_scheme import ArrayScheme
-from nce_sim.config.machine import ArrayConfig
+from nce_sim.config.machine_schema import ArrayConfig
 from nce_sim.machine.engine import Run
 from nce_sim.machine.probe import BARRIER, SWITCH
 from nce_sim.schedule.domains import DOMAINS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import ArrayConfig, FabricConfig
+from nce_sim.config.machine_schema import ArrayConfig, FabricConfig
 from nce_sim.schedule.waves import WavePlan
 from nce_sim.workload.layer import Layer
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import MachineConfig
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.compaction import WORD_BITS, Words, pack_windows

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import ArrayConfig, DomainConfig, MachineConfig
+from nce_sim.config.machine_schema import ArrayConfig, DomainConfig, MachineConfig
 from nce_sim.config.technology import BYTES_BY_FORMAT
 from nce_sim.errors import InputError
 from nce_sim.schedule.balance import fuse_by_layer, overflow

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import ArrayConfig, Rotation
+from nce_sim.config.machine_schema import ArrayConfig, Rotation
 
 Places = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import BufferConfig
+from nce_sim.config.machine_schema import BufferConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import FOREIGN
 from nce_sim.schedule.footprint import Footprint, InputDemand, Needed, dilate, dilate_range

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import DomainConfig
+from nce_sim.config.machine_schema import DomainConfig
 from nce_sim.errors import InputError
 from nce_sim.schedule.domains import FOREIGN
 from nce_sim.schedule.footprint import Footprint, dilate

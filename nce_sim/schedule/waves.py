@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.config.machine import ArrayConfig
+from nce_sim.config.machine_schema import ArrayConfig
 from nce_sim.protection.schemes import ARRAY_SCHEMES, ArrayScheme
 from nce_sim.schedule.checksum import ChecksumWork, of_columns, of_whole_waves, with_holes
 from nce_sim.schedule.compaction import (

@@ -10,7 +10,8 @@ from math import ceil
 
 from pydantic import ValidationError
 
-from nce_sim.config.machine import Machine, MachineConfig
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.errors import InputError
 from nce_sim.machine.engine import Network, Run, simulate
 from nce_sim.resilience.split import Split

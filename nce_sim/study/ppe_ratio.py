@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from nce_sim.config.machine import ArrayConfig, Machine, MachineConfig
+from nce_sim.config.machine import Machine
+from nce_sim.config.machine_schema import ArrayConfig, MachineConfig
 from nce_sim.cost.area import lane_area_um2
 from nce_sim.errors import InputError
 from nce_sim.machine.engine import Network, Run, simulate
