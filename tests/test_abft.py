@@ -29,7 +29,6 @@ from nce_sim.faults.lanes import LayerLanes
 from nce_sim.faults.processes import Elements, Fault, Permanent, Single
 from nce_sim.faults.sites import Site
 from nce_sim.faults.voting import Struck, vote
-from nce_sim.machine.activity import checksum_adds
 from nce_sim.machine.engine import simulate
 from nce_sim.machine.executions import IDLE
 from nce_sim.protection.schemes import ARRAY_SCHEMES
@@ -80,7 +79,7 @@ def test_holes_checksum_lanes_and_additions_are_counted_exactly(case):
     run = simulate(Chain((layer,)), hardware, split_of({"conv1": unprotected}))
     mask = ~unprotected
     if not mask.any():
-        assert checksum_adds(run.program, "protected") == 0
+        assert run.counts.domains["protected"].checksum_adds == 0
         return
     array = hardware.config.protected.array
     share = run.program.layers[0].on("protected")[0]
@@ -112,8 +111,8 @@ def test_holes_checksum_lanes_and_additions_are_counted_exactly(case):
     done = run.counts.domains["protected"]
     assert plan.neurons.shape[2] == 1
     assert done.lane_macs == macs
-    assert checksum_adds(run.program, "protected") == adds
-    assert checksum_adds(run.program, "unprotected") == 0
+    assert run.counts.domains["protected"].checksum_adds == adds
+    assert run.counts.domains["unprotected"].checksum_adds == 0
     assert plan.total_cycles == cycles
     if share.tiles[0].chunk is None:
         assert done.idle_lane_cycles == idle
@@ -167,7 +166,7 @@ def test_one_checksum_lane_serves_lanes_with_their_own_operands():
     assert pool.checksums.adds_a_step.ravel().tolist() == [15, 3]
     of_conv = 5 * 4 * (18 * (4 + 16) + 0), 5 * 4 * (18 * 3 + 16)  # 5 groups of 4, 4 windows of 4
     assert run.counts.domains["protected"].lane_macs == (of_conv[0] + 16 * (20 + 2) + 20 * (18 + 2))
-    assert checksum_adds(run.program, "protected") == (of_conv[1] + 16 * (15 + 3) + 20 + 18)
+    assert run.counts.domains["protected"].checksum_adds == (of_conv[1] + 16 * (15 + 3) + 20 + 18)
 
 
 def test_a_wave_that_runs_again_is_counted_with_its_checksum():
@@ -178,9 +177,7 @@ def test_a_wave_that_runs_again_is_counted_with_its_checksum():
     once, twice = (each.counts.domains["protected"] for each in (plain, every))
     assert twice.repeated_waves == once.waves
     assert twice.lane_macs == 2 * once.lane_macs
-    assert checksum_adds(every.program, "protected") == 2 * checksum_adds(
-        plain.program, "protected"
-    )
+    assert twice.checksum_adds == 2 * once.checksum_adds > 0
 
 
 @pytest.mark.parametrize(
