@@ -43,7 +43,6 @@ from nce_sim.workload.execute import (
 )
 from nce_sim.workload.graph import Workload
 
-
 PILOT = 2**62
 """The realisation of the pilot: no other draws are those."""
 

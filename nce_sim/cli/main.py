@@ -5,7 +5,7 @@ import sys
 import typer
 
 from nce_sim import __version__
-from nce_sim.cli import describe, inject, run, single, studies
+from nce_sim.cli import describe, designs, inject, run, single, studies
 from nce_sim.errors import InputError
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ app.command("simulate")(single.simulate_split)
 app.command("inject")(inject.inject_faults)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
+app.command("designs")(designs.compare_designs)
 app.command("list")(describe.list_bundled)
 
 

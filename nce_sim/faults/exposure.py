@@ -74,8 +74,9 @@ def exposures_of(
         if site.on_array:
             bits *= space.word_bits
         if bits:
-            fit = bits / BITS_PER_MBIT * space.rate_factor * fit_per_mbit(site, technology, machine, end)
-            found.append(Exposure(fault, bits, fit, covered_by(site, machine, domains)))
+            rate = space.rate_factor * fit_per_mbit(site, technology, machine, end)
+            covered = covered_by(site, machine, domains)
+            found.append(Exposure(fault, bits, bits / BITS_PER_MBIT * rate, covered))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ one too: it gets one lane and the smallest buffers that cost what the smallest S
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from nce_sim.config.machine import DomainConfig, Machine, MachineConfig
 from nce_sim.cost.area import area
@@ -147,16 +147,16 @@ def _largest_within(design: Design, choice: Choice, base: Machine, most_mm2: flo
 
 def _with_columns(design: Design, choice: Choice, base: Machine, columns: int) -> Machine:
     """Return the machine of a design with so many columns of lanes."""
-    make = _split_config if design.is_split else _whole_config
-    content = make(design, choice, base.config, columns)
+    if design.is_split:
+        content = _split_config(choice, base.config, columns)
+    else:
+        content = _whole_config(design, base.config, columns)
     content["name"] = f"{base.config.name}: {design.name}"
     content["description"] = design.label
     return base.model_copy(update={"config": MachineConfig.model_validate(content)})
 
 
-def _split_config(
-    design: Design, choice: Choice, base: MachineConfig, columns: int
-) -> dict[str, object]:  # fmt: skip
+def _split_config(choice: Choice, base: MachineConfig, columns: int) -> dict[str, Any]:
     """Return the base machine with its columns shared out as they were."""
     old = {name: array.columns for name, array in base.arrays.items()}
     protected = round(columns * old[PROTECTED] / sum(old.values()))
@@ -169,9 +169,7 @@ def _split_config(
     return content
 
 
-def _whole_config(
-    design: Design, choice: Choice, base: MachineConfig, columns: int
-) -> dict[str, object]:  # fmt: skip
+def _whole_config(design: Design, base: MachineConfig, columns: int) -> dict[str, Any]:
     """Return a machine that computes everything in one domain, with the buffers of both."""
     code = "secded" if design.codes_memories else "none"
     content, own = base.model_dump(), base.protected

@@ -7,7 +7,7 @@ target if the upper end of its interval does, and if it is fast enough for the d
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from typing import Literal
@@ -40,6 +40,9 @@ integrity levels of IEC 61508 are a factor of ten apart."""
 
 RIVALS = ("channel", "layer", "tmr")
 """What a split by neuron has to beat."""
+
+ANY_UNIT = "layer"
+"""The unit of a split that leaves nothing unprotected."""
 
 CostName = Literal["energy", "area", "latency"]
 COSTS: tuple[CostName, ...] = ("energy", "area", "latency")
@@ -245,16 +248,6 @@ def _run(
     network: Workload, base: Machine, ranking: Ranking, design: Design, choice: Choice, equal: Equal
 ) -> tuple[Run, float]:
     """Simulate a design, and return the run with the share of neurons on PEs."""
-    split = ranking.split(choice.fraction, design.granularity or LAYERWISE)
-    return simulate(
-        network, machine_of(design, choice, base, equal), split
-    ), split.unprotected_fraction
-
-
-LAYERWISE = "layer"
-"""Any unit does where nothing is split: with the least of them the split is found fastest."""
-
-
-def with_target(result: EqualRisk, target_fit: float) -> EqualRisk:
-    """Return the same points at another target."""
-    return replace(result, target_fit=target_fit, target_reason="given")
+    split = ranking.split(choice.fraction, design.granularity or ANY_UNIT)
+    run = simulate(network, machine_of(design, choice, base, equal), split)
+    return run, split.unprotected_fraction
