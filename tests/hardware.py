@@ -165,7 +165,7 @@ SMALL_MACHINE = {
         "bytes_per_cycle": 6.4, "efficiency": {"weights": 1.0, "maps": 1.0, "writes": 1.0},
         "latency_cycles": 10, "outstanding_requests": 8, "burst_bytes": 16, "row_bytes": 64,
         "refresh_interval_cycles": 100, "refresh_cycles": 0, "protected_scheme": "secded",
-        "codec_cycles": 0,
+        "codec_cycles": 0, "kind": "lpddr4",
     },
     "controller": {"cycles_per_tile": 3, "cycles_per_barrier": 7},
 }  # fmt: skip
@@ -469,6 +469,7 @@ def memories(draw: st.DrawFn) -> dict[str, Any]:
         "row_bytes": draw(st.sampled_from([16, 64, 200])),
         "refresh_interval_cycles": interval,
         "refresh_cycles": draw(st.sampled_from([0, 1, interval // 3])),
+        "kind": "lpddr4",
         "protected_scheme": draw(st.sampled_from(["none", "ideal", "parity", "secded"])),
         "codec_cycles": draw(st.integers(0, 2)),
     }

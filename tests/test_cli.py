@@ -123,7 +123,7 @@ def test_relevance_beats_random_under_strong_dropout(runs):
 def test_list_names_what_is_bundled(tmp_path):
     done = nce_sim("list", "--json", cwd=tmp_path)
     content = json.loads(done.stdout)
-    assert {row["name"] for row in content["models"]} == {"allcnn-fashion", "vgg16"}
+    assert {row["name"] for row in content["models"]} == {"alexnet", "allcnn-fashion", "vgg16"}
     assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
     assert {row["name"] for row in content["voltages"]} == {"28nm-fpga-bram", "28nm-near-threshold"}
     traces = {row["name"]: row["description"] for row in content["traces"]}

@@ -385,7 +385,7 @@ def test_the_technology_matrix_is_a_recomputation_by_hand():
     assert [table.name for table in found.tables] == [
         "28nm", "dear memory", "28nm low", "28nm high", "28nm at 398 K",
     ]  # fmt: skip
-    for place, table in enumerate(found.tables):
+    for place in range(len(found.tables)):
         best = min(found.energies_uj[place])
         assert found.energies_uj[place][found.best(place)] == best
         for one in range(len(found.tables)):

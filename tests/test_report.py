@@ -15,6 +15,7 @@ from rich.console import Console
 from small_networks import all_convolutional, images, labels
 
 import nce_sim as nce
+from nce_sim.cost.energy import component_or_leakage
 from nce_sim.report.page import write_report
 from nce_sim.report.tables import accuracy_rows, hardware_rows, layer_rows
 from nce_sim.report.terminal import print_result
@@ -86,7 +87,7 @@ def test_tables_hold_what_the_stages_found(result):
 def test_energy_components_of_a_row_sum_to_its_total(result):
     for row in hardware_rows(result):
         run = result.hardware_of(row["method"], row["asked_fraction"])
-        assert sum(run.energy.by_component_pj.values()) == run.energy.total_pj
+        assert sum(run.energy.sums_aj(component_or_leakage).values()) == run.energy.total_aj
 
 
 def test_csv_reads_back(folder, result):

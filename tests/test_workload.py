@@ -143,7 +143,7 @@ def test_bundled_network_loads_without_touching_torchs_random_state():
 
 def test_unknown_model_is_refused_with_what_there_is():
     with pytest.raises(nce.InputError, match="allcnn-fashion"):
-        nce.load_model("alexnet")
+        nce.load_model("resnet")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "other shapes", "missing"])

@@ -47,6 +47,7 @@ PILOT = 2**62
 """The realisation of the pilot: no other draws are those."""
 
 PILOT_INFERENCES, PILOT_STRIKES = 32, 16
+LANES_PER_WORD = 8
 MOST_STRIKES = 4096
 """The largest group of faults: beyond it they would meet in the same words."""
 
@@ -108,8 +109,8 @@ def single(grouped: float, strikes: int) -> float:
 class RiskMeter:
     """Measures many designs on the same images; what they share is computed once.
 
-    Images run in the machines' number format. `active` is how many faults of a group hit words in
-    use, about. Each image is struck at most `realisations` times, each time by other faults.
+    Images run in the machines' number format. `active` is how many faults of a group hit words of
+    memories that are in use, about. Each image is struck at most `realisations` times, each time by other faults.
     Raises InputError for images that do not fit.
     """
 
@@ -178,14 +179,18 @@ class RiskMeter:
         return Mission(schedule, faults, replay=drawn)
 
     def _group_size(self, schedule: Schedule, struck: Sequence[Exposure]) -> int:
-        """Return how many faults it takes for `active` of them to hit words in use, about."""
+        """Return how many faults a group has: so many that some hit words in use.
+
+        A word of a memory that is wrong costs a layer of its own for its readers, a struck lane
+        next to nothing: LANES_PER_WORD times as many of these are taken.
+        """
         pilot = self._mission(schedule, struck, PILOT_STRIKES)
-        hits = sum(
-            min(pilot.arrivals(PILOT, place).words, PILOT_STRIKES)
-            for place in range(PILOT_INFERENCES)
-        )
-        share = max(hits, 1) / (PILOT_INFERENCES * PILOT_STRIKES)
-        return min(MOST_STRIKES, max(1, round(self.active / share)))
+        arrivals = [pilot.arrivals(PILOT, place) for place in range(PILOT_INFERENCES)]
+        faults = PILOT_INFERENCES * PILOT_STRIKES
+        words = sum(min(len(each.own), PILOT_STRIKES) for each in arrivals) / faults
+        all_hits = sum(min(each.words, PILOT_STRIKES) for each in arrivals) / faults
+        hits = max(words, all_hits / LANES_PER_WORD, 1 / faults)
+        return min(MOST_STRIKES, max(1, round(self.active / hits)))
 
     def _silent_errors(self, schedule: Schedule, mission: Mission, realisations: range) -> int:
         """Return how many inferences of some realisations were silently wrong."""

@@ -60,11 +60,11 @@ def compare_designs(
     loss: Annotated[float, typer.Option(help="Points of accuracy that these may cost.")] = 1.0,
     images: Annotated[int, typer.Option(min=1, help="Test images that faults strike.")] = 64,
     faults: Annotated[
-        float, typer.Option(help="Faults of an inference that hit words in use, about.")
-    ] = 3.0,
+        float, typer.Option(help="Faults of an inference that hit words of memories, about.")
+    ] = 2.0,
     realisations: Annotated[
         int, typer.Option(min=1, help="Inferences of each image, where the target is near.")
-    ] = 4,
+    ] = 2,
     accuracy_images: Annotated[int, typer.Option(min=1, help="Test images under dropout.")] = 256,
     ranking: RankingOption = None,
     method: MethodOption = None,

@@ -143,8 +143,12 @@ AnyFault = HardwareFault | DropoutFault | NoiseFault
 class Supply(Strict):
     """A supply voltage of the unprotected domain: its rates come from a voltage table."""
 
-    table: str = Field(description="a table of hw_configs/voltage, or a path")
-    voltage_v: PositiveFloat
+    table: str | None = Field(
+        default=None, description="a table of hw_configs/voltage, or a path; None: the machine's"
+    )
+    voltage_v: PositiveFloat | None = Field(
+        default=None, description="None: the machine's own supply of its unprotected domain"
+    )
     clock_mhz: PositiveFloat | None = Field(
         default=None, description="the engine's clock at that voltage; None: the machine's"
     )

@@ -13,9 +13,19 @@ def figures_of(technology: Technology) -> dict[str, Figure]:
     return dict(_walk(technology, ()))
 
 
+MORE_COSTS_LESS = ("leakage.doubling_k", "regulator_efficiency")
+"""Figures that make a machine cheaper as they rise."""
+
+OPPOSITE: dict[End, End] = {"value": "value", "low": "high", "high": "low"}
+
+
 def taken_at(technology: Technology, end: End) -> Technology:
-    """Return the table with every figure at an end of its range."""
-    return _changed(technology, (), lambda _, figure: _at(figure, end))
+    """Return the table with every figure at the end of its range at which cost is low, or high."""
+
+    def change(place: str, figure: Figure) -> Figure:
+        return _at(figure, OPPOSITE[end] if place in MORE_COSTS_LESS else end)
+
+    return _changed(technology, (), change)
 
 
 def with_figure_at(technology: Technology, path: str, end: End) -> Technology:

@@ -17,7 +17,7 @@ from nce_sim.config.technology import (
     Technology,
     load_technology,
 )
-from nce_sim.config.voltage import VoltageTable, list_voltages, load_voltage
+from nce_sim.config.voltage import OperatingPoint, VoltageTable, list_voltages, load_voltage
 from nce_sim.errors import InputError
 
 ArraySchemeName = Literal[
@@ -360,9 +360,19 @@ class Machine(Strict):
         """Return a domain's supply voltage."""
         return self.config.domains[domain].supply_v or self.technology.voltage_v
 
+    def operating_points(self) -> dict[str, OperatingPoint]:
+        """Return what fails in each domain that has a supply voltage of its own."""
+        return {
+            name: self.voltage.at(domain.supply_v, self.config.clock_mhz)
+            for name, domain in self.config.domains.items()
+            if self.voltage is not None and domain.supply_v is not None
+        }
 
-def load_machine(name_or_path: str | Path) -> Machine:
+
+def load_machine(name_or_path: str | Path, technology: str | None = None) -> Machine:
     """Load a bundled machine by name, or any machine by the path of its YAML file.
+
+    `technology`, a bundled table's name or a path, takes the place of the file's own.
 
     Raises InputError for an unknown name, for a file that does not fit the schema, for a number
     format, a scheme, a memory or a cell type without figures, and for a clock or a supply that its
@@ -375,9 +385,10 @@ def load_machine(name_or_path: str | Path) -> Machine:
         if not path.is_file():
             raise unknown_name("machine", str(name_or_path), list_machines())
     config = load_yaml(path, MachineConfig)
-    technology = load_technology(config.technology, folder / "technology", path.parent)
+    beside = path.parent if technology is None else Path()
+    table = load_technology(technology or config.technology, folder / "technology", beside)
     voltage = None if config.voltage is None else load_voltage(config.voltage, path.parent)
-    machine = Machine(config=config, technology=technology, voltage=voltage)
+    machine = Machine(config=config, technology=table, voltage=voltage)
     for mistake in chain(_without_figures(machine), _out_of_range(machine)):
         raise InputError(f"{path}: {mistake}")
     return machine
@@ -420,14 +431,21 @@ def _out_of_range(machine: Machine) -> Iterator[str]:
             f"temperature_k is {temperature_k:g}: technology '{technology.name}' allows "
             f"{leakage.lowest_k:g} to {leakage.highest_k:g} K"
         )
-    slowest_ns = max(row.cycle_ns for row in technology.sram.rows)
     for name, domain in config.domains.items():
+        slowest_ns = _slowest_bank_ns(domain.buffers, technology)
         if domain.supply_v is None:
             yield from _too_fast(config, "", slowest_ns, technology)
         else:
             yield from _unfit_supply(machine, name, domain.supply_v, slowest_ns)
     if config.fabric is not None and config.protected.supply_v != config.unprotected.supply_v:
         yield "protected.supply_v and unprotected.supply_v differ: a fabric's lanes share a supply"
+
+
+def _slowest_bank_ns(buffers: BufferConfig, technology: Technology) -> float:
+    """Return the cycle time of the slowest bank with the words of a domain's buffers."""
+    checked = buffers.scheme in ("parity", "secded")
+    bits = buffers.word_bits * 9 // 8 if checked else buffers.word_bits
+    return max(row.cycle_ns for row in technology.sram.rows if row.word_bits == bits)
 
 
 def _too_fast(

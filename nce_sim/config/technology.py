@@ -4,6 +4,7 @@ Every figure carries its unit in its name, a plausible range and its source, and
 is an assumption.
 """
 
+import re
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -11,6 +12,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from nce_sim.config.bundle import unknown_name
 from nce_sim.config.loader import FieldError, Strict, load_yaml
+from nce_sim.config.scaling import RULES, Point, scale_table
+from nce_sim.errors import InputError
 
 NumberFormat = Literal["int8", "fp16", "bf16", "fp32"]
 BYTES_BY_FORMAT: dict[str, int] = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
@@ -69,7 +72,7 @@ CellType = Literal["lstp", "lop", "hp"]
 class SramFigures(Strict):
     """SRAM banks by size and word width; larger buffers are made of several banks.
 
-    A power law of the capacity is fitted through the rows of a width, which are rough. The rows
+    Power laws of the capacity are fitted through the rows, which are rough. The rows
     hold for cells of `cell_type`; `leakage_by_cell_type` is relative to them.
     """
 
@@ -172,14 +175,6 @@ class LaneOverhead(Strict):
     area: Figure
 
 
-class Scaling(Strict):
-    """From which table, and by which rule, the figures of another node are made."""
-
-    table: str
-    rule: str
-    error: float = Field(gt=0, description="the rule's stated relative error; widens every range")
-
-
 class Technology(Strict):
     """Energy by action and area by component at one node, voltage and temperature."""
 
@@ -216,15 +211,100 @@ class Technology(Strict):
     wiring_factor: Figure
 
 
+class Scaling(Strict):
+    """From which table, and by which rule, the figures of another node are made."""
+
+    table: str = Field(description="bundled, or by its path from this file; not scaled itself")
+    rule: str
+    error: float = Field(gt=0, description="the rule's stated relative error; widens every range")
+
+    @model_validator(mode="after")
+    def _known_rule(self) -> Self:
+        if self.rule not in RULES:
+            raise FieldError(("rule",), f"unknown rule '{self.rule}': known are {', '.join(RULES)}")
+        stated = RULES[self.rule].error
+        if self.error < stated:
+            raise FieldError(("error",), f"at least {stated}, which the rule states, is needed")
+        return self
+
+
+class ScaledTable(Strict):
+    """A technology table whose figures are scaled from those of another."""
+
+    name: str
+    description: str
+    node_nm: PositiveFloat
+    voltage_v: PositiveFloat
+    temperature_k: PositiveFloat
+    scaling: Scaling
+
+    @property
+    def point(self) -> Point:
+        """Node and voltage to scale to."""
+        return Point(self.node_nm, self.voltage_v)
+
+    @model_validator(mode="after")
+    def _within_the_rule(self) -> Self:
+        refusal = RULES[self.scaling.rule].refusal(self.point)
+        if refusal is not None:
+            field, allowed = refusal
+            raise FieldError((field,), allowed)
+        return self
+
+
 def load_technology(name: str, bundled_folder: Path, beside: Path) -> Technology:
     """Load a bundled table by name, or one by its path relative to the machine's file.
 
-    Raises InputError for an unknown name and for a file that does not fit the schema.
+    A table with the key `scaling` is made from another. Raises InputError for an unknown name,
+    for a file that does not fit the schema, and for a table that cannot be scaled.
     """
+    path = _path_of(name, bundled_folder, beside)
+    if _is_scaled(path):
+        return _load_scaled(path, bundled_folder)
+    return load_yaml(path, Technology)
+
+
+def _path_of(name: str, bundled_folder: Path, beside: Path) -> Path:
     if name.endswith((".yaml", ".yml")):
-        return load_yaml(beside / name, Technology)
+        return beside / name
     path = bundled_folder / f"{name}.yaml"
     if not path.is_file():
         known = [table.stem for table in bundled_folder.glob("*.yaml")]
         raise unknown_name("technology", name, known)
-    return load_yaml(path, Technology)
+    return path
+
+
+def _is_scaled(path: Path) -> bool:
+    """Look for the key that tells the two schemas apart, so that each names its own mistakes."""
+    try:
+        return (
+            re.search(r"^scaling\s*:", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+        )
+    except (OSError, UnicodeDecodeError):
+        return False  # load_yaml says why
+
+
+def _load_scaled(path: Path, bundled_folder: Path) -> Technology:
+    """Scale the table that `path` names; its node and voltage must suit the rule too."""
+    wanted = load_yaml(path, ScaledTable)
+    scaling = wanted.scaling
+    try:
+        source_path = _path_of(scaling.table, bundled_folder, path.parent)
+    except InputError as reason:
+        raise InputError(f"{path}: scaling.table: {reason}") from reason
+    if _is_scaled(source_path):
+        raise InputError(
+            f"{path}: scaling.table: '{scaling.table}' is scaled itself: name a table of figures"
+        )
+    source = load_yaml(source_path, Technology)
+    start = Point(source.node_nm, source.voltage_v)
+    refusal = RULES[scaling.rule].refusal(start)
+    if refusal is not None:
+        raise InputError(f"{path}: scaling.table: {refusal[0]} of {source_path}: {refusal[1]}")
+    if wanted.temperature_k != source.temperature_k:
+        raise InputError(
+            f"{path}: temperature_k: no rule scales it, so it must be that of '{scaling.table}', "
+            f"{source.temperature_k:g} (found {wanted.temperature_k:g})"
+        )
+    content = scale_table(source.model_dump(), start, wanted.point, scaling.rule, scaling.error)
+    return Technology.model_validate(content | wanted.model_dump(exclude={"scaling"}))

@@ -1,10 +1,10 @@
 """Everything that a machine does for energy: one action has one energy, with its formula."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from nce_sim.config.machine import DomainConfig, Machine
-from nce_sim.cost.activity import Activity, DomainActivity
+from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.cost.area import (
     BOUNDS,
     CODEWORD_BITS,
@@ -21,6 +21,9 @@ from nce_sim.protection.schemes import ARRAY_SCHEMES
 LEAKAGE = "leakage"
 PJ_PER_MW_US = 1e3
 """One milliwatt for one microsecond, in picojoules."""
+
+PURPOSES = tuple(each.name for each in fields(Moved))
+"""What moves on the bus, and from and to external memory."""
 
 Count = Callable[[Activity], float]
 
@@ -104,14 +107,22 @@ def _lane_actions(machine: Machine, name: str, domain: DomainConfig) -> Iterator
     yield Action(
         "lanes", name, "multiply and accumulate", "MAC",
         technology.mac[number_format].energy_pj.value * checked, mac_path + check,
-        (mac_path, *checks), of_domain(name, lambda done: done.lane_macs),
+        (mac_path, *checks), of_domain(name, lambda done: done.lane_macs - done.retried_macs),
     )  # fmt: skip
     registers, path = registers_of_mac(number_format), "register_32bit_access_pj"
+    access_pj = technology.register_32bit_access_pj.value
     yield Action(
-        "lanes", name, "access registers", "32 bits",
-        technology.register_32bit_access_pj.value * checked, path + check, (path, *checks),
-        of_domain(name, lambda done: done.lane_macs * registers),
+        "lanes", name, "access registers", "32 bits", access_pj * checked, path + check,
+        (path, *checks),
+        of_domain(name, lambda done: (done.lane_macs - done.retried_macs) * registers),
     )  # fmt: skip
+    if scheme.retries:
+        step_pj = technology.mac[number_format].energy_pj.value + registers * access_pj
+        yield Action(
+            "lanes", name, "repeat after a mismatch", "MAC", step_pj * checked,
+            f"({mac_path} + {registers:g} x {path}){check}", (mac_path, path, *checks),
+            of_domain(name, lambda done: done.retried_macs),
+        )  # fmt: skip
     if scheme.votes:
         path = "voter_32bit_pj"
         yield Action(
@@ -277,11 +288,13 @@ def _shared_actions(machine: Machine, area: Area) -> Iterator[Action]:
     """Bus, external memory and controller."""
     technology, config = machine.technology, machine.config
     length_mm, path = config.bus.length_factor * area.side_mm, "bus_pj_per_byte_mm"
-    yield Action(
-        "bus", None, "move a byte", "byte", length_mm * technology.bus_pj_per_byte_mm.value,
-        f"{path} x {length_mm:.4g} mm ({config.bus.length_factor:g} x sqrt(area))", (path,),
-        lambda activity: activity.bus_bytes,
-    )  # fmt: skip
+    for purpose in PURPOSES:
+        yield Action(
+            "bus", None, f"move {_in_words(purpose)}", "byte",
+            length_mm * technology.bus_pj_per_byte_mm.value,
+            f"{path} x {length_mm:.4g} mm ({config.bus.length_factor:g} x sqrt(area))", (path,),
+            _moved("bus", purpose),
+        )  # fmt: skip
     yield from _memory_actions(machine)
     for name, unit, path, count in (
         ("issue a tile", "tile", "controller_tile_pj", lambda activity: activity.tiles),
@@ -308,14 +321,24 @@ def _shared_actions(machine: Machine, area: Area) -> Iterator[Action]:
         )  # fmt: skip
 
 
+def _in_words(purpose: str) -> str:
+    return f"the {purpose.replace('_', ' ')}" if purpose == "protection_map" else purpose
+
+
+def _moved(where: str, purpose: str) -> Count:
+    """Return the count of the bytes that moved on the bus or from and to the memory."""
+    return lambda activity: getattr(getattr(activity, where), purpose)
+
+
 def _memory_actions(machine: Machine) -> Iterator[Action]:
     config, kind = machine.config, machine.config.memory.kind
     figures, memory = machine.technology.memories[kind], "external memory"
     path = f"memories.{kind}.energy_pj_per_byte"
-    yield Action(
-        memory, None, "move a byte", "byte", figures.energy_pj_per_byte.value, path, (path,),
-        lambda activity: activity.memory_bytes,
-    )  # fmt: skip
+    for purpose in PURPOSES:
+        yield Action(
+            memory, None, f"move {_in_words(purpose)}", "byte", figures.energy_pj_per_byte.value,
+            path, (path,), _moved("memory", purpose),
+        )  # fmt: skip
     path = f"memories.{kind}.background_mw"
     yield Action(
         memory, None, "stand by and refresh", "us", figures.background_mw.value * PJ_PER_MW_US,

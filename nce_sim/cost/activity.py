@@ -11,14 +11,15 @@ class DomainActivity:
 
     MACs and operand reads include the repeats of temporal schemes and of mismatches.
     `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
-    `lane_macs` counts every copy of a spatial scheme, `useful_macs` each of the network's once;
-    `clips` are outputs that were compared with their layer's range; `busy_lane_cycles` and
-    `idle_lane_cycles` are cycles of lanes with and without a neuron while their array computes,
-    `lane_wakes` how often lanes got a neuron after they had none; `padded_macs` of these multiply
-    padding. `overflow_neurons` of the `neurons` are the other domain's. `output_bytes` leave the
-    lanes; `resident_read_bytes` and `resident_written_bytes` move through the domain's resident
-    buffer, crossings to the other domain included. `exchanged_bytes` of data come from or go to the
-    rest of the machine, over the bus.
+    `lane_macs` counts every copy of a spatial scheme, `retried_macs` those of them that a mismatch
+    made necessary, `useful_macs` each of the network's once; `clips` are outputs that were compared
+    with their layer's range; `busy_lane_cycles` and `idle_lane_cycles` are cycles of lanes with and
+    without a neuron while their array computes, `lane_wakes` how often lanes got a neuron after
+    they had none; `padded_macs` of these multiply padding. `overflow_neurons` of the `neurons` are
+    the other domain's. `output_bytes` leave the lanes; `resident_read_bytes` and
+    `resident_written_bytes` move through the domain's resident buffer, crossings to the other
+    domain included. `exchanged_bytes` of data come from or go to the rest of the machine, over the
+    bus.
     """
 
     neurons: int
@@ -26,6 +27,7 @@ class DomainActivity:
     useful_macs: int
     padded_macs: int
     lane_macs: int
+    retried_macs: int
     votes: int
     clips: int
     input_read_bytes: int
@@ -51,18 +53,44 @@ class DomainActivity:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """Bytes that moved, check bits and unused parts of bursts included, by what they were.
+
+    `crossings` went from one domain's memory to the other's array, `outputs` are new maps, which
+    spill where they go to external memory.
+    """
+
+    weights: int
+    inputs: int
+    crossings: int
+    outputs: int
+    protection_map: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(getattr(self, each.name) for each in fields(self))
+
+    def __add__(self, other: "Moved") -> "Moved":
+        return Moved(
+            **{each.name: getattr(self, each.name) + getattr(other, each.name)
+               for each in fields(self)}
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Activity:
     """Counts of one run, or of one layer of it.
 
-    `bus_bytes` is all that moved on the bus, check bits and unused parts of bursts included;
-    `memory_bytes` of it came from or went to external memory. `crossing_bytes` are the data that
-    one array read from the other domain. `memory_words_read` and `memory_words_written` are 64-bit
-    words of data in the protected region, `rows_opened` activations of the memory's rows.
+    `bus` is all that moved on the bus, `memory` the part of it that came from or went to external
+    memory. `crossing_bytes` are the data that one array read from the other domain.
+    `memory_words_read` and `memory_words_written` are 64-bit words of data in the protected region,
+    `rows_opened` activations of the memory's rows.
     """
 
     domains: Mapping[str, DomainActivity]
-    bus_bytes: int
-    memory_bytes: int
+    bus: Moved
+    memory: Moved
     crossing_bytes: int
     spilled_bytes: int
     map_bytes: int
@@ -74,6 +102,16 @@ class Activity:
     switches: int
     latency_cycles: int
     images: int
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes that moved on the bus."""
+        return self.bus.total
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that came from or went to external memory."""
+        return self.memory.total
 
     def __add__(self, other: "Activity") -> "Activity":
         """Return the counts of both, which belong to the same images."""

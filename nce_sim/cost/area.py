@@ -4,7 +4,7 @@ Free of a floor plan: placed cells and macros, times a factor for wiring, clock 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 
@@ -102,8 +102,8 @@ class Area:
 
 def area(machine: Machine) -> Area:
     """Return the area of a machine."""
-    low, high = (_nominal(at_end(machine, end)).total_mm2 for end in ("low", "high"))
-    nominal = _nominal(machine)
+    low, high = (area_alone(at_end(machine, end)).total_mm2 for end in ("low", "high"))
+    nominal = area_alone(machine)
     return Area(nominal.parts, nominal.wiring_factor, low, high)
 
 
@@ -113,9 +113,10 @@ def at_end(machine: Machine, end: str) -> Machine:
     return machine.model_copy(update={"technology": table})
 
 
-def _nominal(machine: Machine) -> Area:
-    """Return the area without a range."""
-    return Area(tuple(parts_of(machine)), machine.technology.wiring_factor.value, 0.0, 0.0)
+def area_alone(machine: Machine) -> Area:
+    """Return the area of a machine whose figures have no range."""
+    found = Area(tuple(parts_of(machine)), machine.technology.wiring_factor.value, 0.0, 0.0)
+    return replace(found, low_mm2=found.total_mm2, high_mm2=found.total_mm2)
 
 
 def parts_of(machine: Machine) -> Iterator[Part]:
@@ -250,7 +251,7 @@ def _buffer_parts(
         kib = capacities[name] / sram.banks / 1024
         yield Part(
             "buffers", domain, f"{name} cells", HALVES[name], sram.area_mm2 * UM2_PER_MM2,
-            f"{sram.banks} banks of {kib:.4g} KiB, {bits}-bit words, by the fit of sram.rows",
+            f"{sram.banks} x {kib:.4g} KiB, {bits}-bit words, by the fit of sram.rows",
             ("sram.area_factor",), sram_bits=capacities[name] * 8 * bits // buffers.word_bits,
         )  # fmt: skip
     codec = codec_of(technology, buffers.scheme)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from nce_sim.config.machine import Machine
 from nce_sim.cost.actions import LEAKAGE, Action, actions_of
 from nce_sim.cost.activity import Activity, total
-from nce_sim.cost.area import Area, area, at_end
+from nce_sim.cost.area import Area, at_end
+from nce_sim.cost.sensitivity import total_pj
 
 AJ_PER_PJ = 10**6
 
@@ -105,15 +106,8 @@ def component_or_leakage(entry: Entry) -> str:
 def energy(machine: Machine, activity_by_layer: Mapping[str, Activity], chip: Area) -> Energy:
     """Return the energy of the run that the activities count, on a machine of that area."""
     whole = total(activity_by_layer.values())
-    low, high = (_total_pj(at_end(machine, end), whole) for end in ("low", "high"))
+    low, high = (total_pj(at_end(machine, end), whole) for end in ("low", "high"))
     return Energy(actions_of(machine, chip), dict(activity_by_layer), low, high)
-
-
-def _total_pj(machine: Machine, activity: Activity) -> float:
-    """Return the energy of an activity, on a machine whose area is found anew."""
-    return sum(
-        action.count(activity) * action.energy_pj for action in actions_of(machine, area(machine))
-    )
 
 
 def _in_pj(sums_aj: Mapping[str, int]) -> dict[str, float]:

@@ -22,6 +22,9 @@ class SramCost:
     area_mm2: float
 
 
+FITTED = ("read_pj", "write_pj", "leakage_mw", "area_mm2")
+"""Figures of a bank that are taken from the fit."""
+
 NO_SRAM = SramCost(0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -35,9 +38,9 @@ def sram_cost(
 
     `capacity_bytes` is that of the data; `stored_bits` are the bits of a word with its check bits.
     The rows of the table are rough and not monotone: a power law of the bank's capacity is fitted
-    through those of each word width by least squares on logarithms; between two widths the fits
-    are interpolated. A bank below the smallest row is taken to be as large as that row. An empty
-    buffer costs nothing.
+    through those of each word width by least squares on logarithms, with one exponent for words
+    with and without check bits; between two widths the fits are interpolated. A bank below the
+    smallest row is taken to be as large as that row. An empty buffer costs nothing.
     """
     if capacity_bytes == 0:
         return NO_SRAM
@@ -62,22 +65,29 @@ def sram_cost(
     )
 
 
-def power_law(rows: tuple[SramRow, ...], figure: str, word_bits: int) -> tuple[float, float]:
-    """Return (exponent, constant) of figure = constant x capacity_kib^exponent, least squares."""
-    return _power_laws(rows)[figure, word_bits]
+WIDTH_PAIRS = ((64, 72), (128, 144))
+"""Words of as much data, without and with check bits."""
 
 
 @cache
 def _power_laws(rows: tuple[SramRow, ...]) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return (exponent, constant) of constant x capacity_kib^exponent by figure and word width.
+
+    The two widths of a pair share the exponent, so that check bits cost the same share in every
+    bank: single rows differ in how CACTI arranged them, some wider words being cheaper.
+    """
     laws = {}
-    for bits in {row.word_bits for row in rows}:
-        own = [row for row in rows if row.word_bits == bits]
-        sizes = [log(row.capacity_kib) for row in own]
-        for figure in ("read_pj", "write_pj", "leakage_mw", "area_mm2"):
-            exponent, constant = np.polyfit(
-                sizes, [log(getattr(row, figure)) for row in own], 1
-            )  # fmt: skip
-            laws[figure, int(bits)] = float(exponent), exp(constant)
+    for pair in WIDTH_PAIRS:
+        own = [row for row in rows if row.word_bits in pair]
+        sizes = np.array([log(row.capacity_kib) for row in own])
+        widths = np.array([[row.word_bits == bits for bits in pair] for row in own], float)
+        for figure in FITTED:
+            values = [log(getattr(row, figure)) for row in own]
+            exponent, *constants = np.linalg.lstsq(
+                np.column_stack([sizes, widths]), values, rcond=None
+            )[0]
+            for bits, constant in zip(pair, constants, strict=True):
+                laws[figure, bits] = float(exponent), exp(constant)
     return laws
 
 

@@ -1,11 +1,12 @@
 """Count what a program makes the machine do."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nce_sim.cost.activity import Activity, DomainActivity
+from nce_sim.cost.activity import Activity, DomainActivity, Moved
 from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import ECC_WORD_BITS, Region
@@ -13,6 +14,8 @@ from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream
 from nce_sim.schedule.vector import operands
 from nce_sim.schedule.waves import Counts, WavePlan
+
+MAP = "protection map"
 
 
 @dataclass
@@ -23,8 +26,8 @@ class _Moved:
     resident_read: dict[str, int]
     resident_written: dict[str, int]
     exchanged: dict[str, int]
-    bus: int = 0
-    memory: int = 0
+    bus: Counter[str]
+    memory: Counter[str]
     spilled: int = 0
     protected_read: int = 0
     protected_written: int = 0
@@ -52,8 +55,8 @@ def _layer_activity(program: Program, start: int, end: int) -> Activity:
     interval = memory.refresh_interval_cycles
     return Activity(
         domains={domain: _domain_activity(program, domain, moved) for domain in DOMAINS},
-        bus_bytes=moved.bus,
-        memory_bytes=moved.memory,
+        bus=_by_purpose(moved.bus),
+        memory=_by_purpose(moved.memory),
         crossing_bytes=sum(moved.by_array[array, CROSSINGS] for array in DOMAINS),
         spilled_bytes=moved.spilled,
         map_bytes=sum(work.map_bytes for work in program.layers),
@@ -68,12 +71,18 @@ def _layer_activity(program: Program, start: int, end: int) -> Activity:
     )
 
 
+def _by_purpose(moved: Counter[str]) -> Moved:
+    return Moved(moved[WEIGHTS], moved[INPUTS], moved[CROSSINGS], moved[OUTPUTS], moved[MAP])
+
+
 def _sum_streams(program: Program) -> _Moved:
     moved = _Moved(
         {(array, what): 0 for array in DOMAINS for what in (WEIGHTS, INPUTS, CROSSINGS, OUTPUTS)},
         dict.fromkeys(DOMAINS, 0),
         dict.fromkeys(DOMAINS, 0),
         dict.fromkeys(DOMAINS, 0),
+        Counter(),
+        Counter(),
     )
     for array, stream in _streams(program):
         moved.by_array[array, stream.what] += stream.data_bytes
@@ -85,15 +94,15 @@ def _sum_streams(program: Program) -> _Moved:
             place = moved.resident_written if is_output else moved.resident_read
             place[stream.domain] += stream.data_bytes
             if stream.domain != array:
-                moved.bus += stream.moved_bytes
+                moved.bus[CROSSINGS] += stream.moved_bytes
                 moved.exchanged[array] += stream.data_bytes
                 moved.exchanged[stream.domain] += stream.data_bytes
     region = Region.of(program.machine)[PROTECTED]
     for work in program.layers:
         if work.map_bytes:
             fetched = region.segment(work.map_bytes)
-            moved.bus += fetched.moved_bytes
-            moved.memory += fetched.moved_bytes
+            moved.bus[MAP] += fetched.moved_bytes
+            moved.memory[MAP] += fetched.moved_bytes
             moved.protected_read += fetched.moved_bytes
             moved.rows_opened += fetched.rows_opened
     return moved
@@ -110,8 +119,8 @@ def _streams(program: Program) -> Iterator[tuple[str, Stream]]:
 
 
 def _add_external(moved: _Moved, stream: Stream, is_output: bool) -> None:
-    moved.bus += stream.moved_bytes
-    moved.memory += stream.moved_bytes
+    moved.bus[stream.what] += stream.moved_bytes
+    moved.memory[stream.what] += stream.moved_bytes
     moved.rows_opened += stream.rows_opened
     if is_output:
         moved.spilled += stream.data_bytes
@@ -137,6 +146,7 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
         useful_macs=sum(counts.useful_macs for counts in on_array),
         padded_macs=batch * sum(share.padded_macs for _, share in shares),
         lane_macs=computed * scheme.work_factor,
+        retried_macs=sum(counts.retried_macs for counts in on_array) * scheme.work_factor,
         votes=sum(counts.results for counts in on_array) if scheme.votes else 0,
         clips=neurons if program.machine.arrays[array].clip else 0,
         input_read_bytes=size * (vector_elements + sum(c.activation_reads for c in on_array)),
@@ -169,6 +179,7 @@ class _ShareCounts:
     repeated: int
     useful_macs: int
     computed_macs: int
+    retried_macs: int
     results: int
     activation_reads: int
     weight_reads: int
@@ -193,6 +204,7 @@ class _ShareCounts:
             repeated=int(((runs - images) * (plan.neurons > 0)).sum()),
             useful_macs=neurons * length,
             computed_macs=results * length,
+            retried_macs=(results - neurons) * length,
             results=results,
             activation_reads=int((runs * plan.activation_streams).sum()) * length * repeats,
             weight_reads=int((runs * plan.weight_streams).sum()) * length * repeats,

@@ -5,15 +5,23 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from nce_sim.config.machine import Machine
+from nce_sim.cost.sensitivity import swings, total_pj
 from nce_sim.report.accuracy_figures import figure_accuracy_dropout, figure_accuracy_noise
 from nce_sim.report.causes_figure import figure_causes
 from nce_sim.report.cost_figures import figure_energy_breakdown
 from nce_sim.report.machine_figure import figure_machine
 from nce_sim.report.resilience_figures import figure_layer_resilience, figure_spatial_resilience
 from nce_sim.report.roofline_figure import figure_roofline
-from nce_sim.report.selection import focus_fraction, focus_run, lead_method
+from nce_sim.report.selection import (
+    all_protected_run,
+    focus_fraction,
+    focus_run,
+    lead_method,
+)
 from nce_sim.report.style import method_name
 from nce_sim.report.timeline_figure import figure_timeline
+from nce_sim.report.tornado_figure import figure_tornado
 from nce_sim.report.trade_off_figure import figure_trade_off
 from nce_sim.study.main_job import MainJobResult
 
@@ -49,6 +57,36 @@ MACHINE_CAPTION = (
     "bus joins the protected and the unprotected domain."
 )
 
+TORNADO_CAPTION = (
+    "How far each figure of the technology table moves an answer if it alone is taken at either "
+    "end of its range; a star marks assumptions. A figure that both designs share moves the "
+    "energy, but hardly the comparison."
+)
+
+
+def _tornado(result: MainJobResult) -> Figure | None:
+    """Return how energy, and what the split in focus saves, depend on the figures."""
+    run, protected = focus_run(result), all_protected_run(result)
+    if protected is None or run is protected:
+        return None
+    machine, split = result.machine, f"{100 * focus_fraction(result):g} % on PEs"
+
+    def energy_uj(machine: Machine) -> float:
+        return total_pj(machine, run.counts) / 1e6
+
+    def relative(machine: Machine) -> float:
+        return 100 * total_pj(machine, run.counts) / total_pj(machine, protected.counts)
+
+    panels = [
+        (f"Energy of an inference, {split} (uJ)", energy_uj),
+        ("The same in % of protecting everything", relative),
+    ]
+    return figure_tornado(
+        f"Which figure of table {machine.technology.name} moves the answer most",
+        [(label, answer(machine), swings(machine, answer)) for label, answer in panels],
+    )
+
+
 CHAPTERS = (
     Chapter(
         "accuracy_dropout",
@@ -77,6 +115,7 @@ CHAPTERS = (
         "figure of the technology table at the end of its range. What a split saves on protected "
         "lanes it may spend on external memory and on the bus.",
     ),
+    Chapter("tornado", _tornado, TORNADO_CAPTION),
     Chapter(
         "layer_resilience",
         figure_layer_resilience,

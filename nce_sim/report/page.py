@@ -21,10 +21,10 @@ TEMPLATE = "page.html.j2"
 NOT_MODELLED = (
     "PPEs and protected memory are taken as fault-free: their schemes cost time, energy and area, "
     "but what they let through is not simulated.",
-    "Faults strike the outputs of neurons only, each independently, as in the paper; not yet a "
-    "lane at a time, a buffer or the bus.",
-    "Accuracy is that of the network in float32 or bfloat16 arithmetic, not in the number format "
-    "of the machine.",
+    "Faults strike the outputs of neurons only, each independently, as in the paper; lanes, "
+    "buffers and the bus are struck by nce-sim inject.",
+    "Accuracy is that of the network in the precision named below, which need not be the number "
+    "format of the machine.",
     "Nothing is fetched ahead over a layer's barrier but the protection map, and pooling starts "
     "after it; inferences do not overlap.",
     "The memory's bursts, rows and refreshes are counted and enter as rates; they are not "

@@ -84,6 +84,10 @@ def headline(report: RunReport) -> list[str]:
         f"energy per image {run.energy_per_image_pj / 1e6:,.1f} uJ [{low:,.1f}, {high:,.1f}]; "
         f"area {run.area.total_mm2:.2f} mm2 [{run.area.low_mm2:.2f}, {run.area.high_mm2:.2f}]",
     ]
+    sentences += [
+        f"the {domain} domain's supply: {point}; its faults are injected by nce-sim inject"
+        for domain, point in run.machine.operating_points().items()
+    ]
     if report.bottleneck is not None:
         sentences.append(f"bottleneck: {report.bottleneck}")
     return sentences

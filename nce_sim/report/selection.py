@@ -24,6 +24,13 @@ def focus_run(result: MainJobResult) -> Run:
     return result.hardware_of(lead_method(result), focus_fraction(result))
 
 
+def all_protected_run(result: MainJobResult) -> Run | None:
+    """Return the run in which everything is protected, if the plan has one."""
+    if 0.0 not in result.plan.fractions:
+        return None
+    return result.hardware_of(lead_method(result), 0.0)
+
+
 def dropouts(result: MainJobResult) -> list[FaultModel]:
     """Return the dropout levels, weakest first."""
     found = [fault for fault in result.faults if isinstance(fault, Dropout)]

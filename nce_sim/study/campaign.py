@@ -181,7 +181,14 @@ def supply_faults(
         raise InputError(
             f"supply: clock_mhz is {clock_mhz:g}, above the machine's {machine.config.clock_mhz:g}"
         )
-    point = load_voltage(supply.table).at(supply.voltage_v, clock_mhz)
+    voltage_v = supply.voltage_v or machine.config.unprotected.supply_v
+    table = machine.voltage if supply.table is None else load_voltage(supply.table)
+    if table is None or voltage_v is None:
+        raise InputError(
+            f"supply: machine '{machine.config.name}' has no supply of its own for the unprotected "
+            f"domain: give table and voltage_v"
+        )
+    point = table.at(voltage_v, clock_mhz)
     cells = getattr(point.bit_failure_probability, supply.figure)
     rate = getattr(point.lane_error_rate_per_cycle, supply.figure)
     stuck = StuckAt(value=0) if point.direction == "one_to_zero" else StuckAt()
@@ -192,7 +199,7 @@ def supply_faults(
     faults.append(Fault(Site(UNPROTECTED, "accumulator"), Transient(rate), BitFlip()))
     slower = machine.config.clock_mhz / clock_mhz
     said = (
-        f"At {supply.voltage_v:g} V and {clock_mhz:g} MHz ({supply.figure} figures): a cell of the "
+        f"At {voltage_v:g} V and {clock_mhz:g} MHz ({supply.figure} figures): a cell of the "
         f"unprotected buffers fails with probability {cells:.3g}, a lane errs {rate:.3g} times a "
         f"cycle.",
         *([f"At this clock the same cycles take {slower:.3g} times as long."] * (slower > 1)),

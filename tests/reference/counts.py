@@ -109,6 +109,7 @@ class ArrayShare:
             causes[RETRY] += once.total() * again
             lanes += self._lanes_of(tile, place, start, causes.total())
             self._count(counts, wave, length, times, once.total())
+            counts["retried_macs"] += self._macs(wave, length) * again
             counts["repeated_waves"] += again * ends
             counts["votes"] += len(wave.neurons) * times * ends * self._votes
         self.passes[self._key(tile)] += ends
@@ -164,14 +165,19 @@ class ArrayShare:
         drawn = self.share.mismatches
         return 0 if drawn is None else int(drawn[(tile.image or 0, *place)])
 
+    def _macs(self, wave, length):
+        """Multiply-accumulates of one run of a wave, in all copies and repeats."""
+        copies = COPIES.get(self.lanes.config.scheme, 1)
+        return len(wave.neurons) * length * self.lanes.repeats * copies
+
     def _count(self, counts, wave, length, times, cycles):
         """Count what lanes and operand buffers do in `times` runs of a wave."""
         neurons, again = len(wave.neurons), times * self.lanes.repeats
         config, size = self.lanes.config, self.memory.size
-        copies = COPIES.get(config.scheme, 1)
-        counts["lane_macs"] += neurons * length * again * copies
+        counts["lane_macs"] += self._macs(wave, length) * times
         counts["input_read_bytes"] += wave.activations * length * again * size
         counts["weight_read_bytes"] += wave.weights * length * again * size
+        counts["busy_lane_cycles"] += neurons * cycles * times
         counts["idle_lane_cycles"] += (config.lanes - neurons) * cycles * times
 
     def _lanes_of(self, tile, place, start, end):

@@ -7,6 +7,8 @@ from reference.maps import DOMAINS, PROTECTED, UNPROTECTED
 
 from nce_sim.workload.layer import Kind
 
+PURPOSES = ("weights", "inputs", "crossings", "outputs", "protection_map")
+
 
 def totals(recount, latency_cycles):
     """Return what `dataclasses.asdict` of the run's counts must be."""
@@ -14,23 +16,20 @@ def totals(recount, latency_cycles):
     streams = [stream for _, _, tile in every_tile(works) for stream in (*tile.loads, *tile.stores)]
     maps = [memory.segment(PROTECTED, work.map_bytes) for work in works if work.map_bytes]
     external = [stream for stream in streams if stream.external]
-    map_bytes = sum(moved for moved, _ in maps)
-    memory_bytes = sum(stream.moved_bytes for stream in external) + map_bytes
-    protected = Counter(read=map_bytes)
+    from_memory = Counter(protection_map=sum(moved for moved, _ in maps))
     for stream in external:
-        if stream.holder == PROTECTED:
-            way = "written" if stream.what == "outputs" else "read"
-            protected[way] += stream.moved_bytes
-    word_bytes = 8 * memory.stored[PROTECTED]
+        from_memory[stream.what] += stream.moved_bytes
+    on_bus = from_memory + Counter(crossings=sum(s.moved_bytes for s in crossings(works)))
+    read, written = zip(*(protected_words(recount, work) for work in works), strict=True)
     return {
         "domains": {array: totals_of_array(recount, array) for array in DOMAINS},
-        "bus_bytes": memory_bytes + sum(s.moved_bytes for s in crossings(works)),
-        "memory_bytes": memory_bytes,
+        "bus": {purpose: on_bus[purpose] for purpose in PURPOSES},
+        "memory": {purpose: from_memory[purpose] for purpose in PURPOSES},
         "crossing_bytes": sum(s.data_bytes for s in streams if s.what == "crossings"),
         "spilled_bytes": sum(s.data_bytes for s in external if s.what == "outputs"),
         "map_bytes": sum(work.map_bytes for work in works),
-        "memory_words_read": protected["read"] // word_bytes,
-        "memory_words_written": protected["written"] // word_bytes,
+        "memory_words_read": sum(read),
+        "memory_words_written": sum(written),
         "rows_opened": sum(s.rows_opened for s in external) + sum(opened for _, opened in maps),
         "refreshes": latency_cycles // machine.memory.refresh_interval_cycles,
         "tiles": sum(1 for _ in every_tile(works)),
@@ -38,6 +37,20 @@ def totals(recount, latency_cycles):
         "latency_cycles": latency_cycles,
         "images": recount.batch,
     }
+
+
+def protected_words(recount, work):
+    """Return the whole words that a layer reads from the protected region and writes to it."""
+    moved = Counter(read=recount.memory.segment(PROTECTED, work.map_bytes)[0])
+    if not work.map_bytes:
+        moved.clear()
+    for _, _, tile in every_tile([work]):
+        for stream in (*tile.loads, *tile.stores):
+            if stream.external and stream.holder == PROTECTED:
+                way = "written" if stream.what == "outputs" else "read"
+                moved[way] += stream.moved_bytes
+    word_bytes = 8 * recount.memory.stored[PROTECTED]
+    return moved["read"] // word_bytes, moved["written"] // word_bytes
 
 
 def every_tile(works):
@@ -76,6 +89,7 @@ def totals_of_array(recount, array):
         "useful_macs": counts["useful_macs"],
         "padded_macs": counts["padded_macs"],
         "lane_macs": counts["lane_macs"],
+        "retried_macs": counts["retried_macs"],
         "votes": counts["votes"],
         "clips": counts["neurons"] if recount.machine.arrays[array].clip else 0,
         "input_read_bytes": counts["input_read_bytes"],
@@ -85,11 +99,24 @@ def totals_of_array(recount, array):
         "output_bytes": data["outputs"],
         "resident_read_bytes": resident["read"],
         "resident_written_bytes": resident["written"],
+        "exchanged_bytes": exchanged_bytes(recount.works, array),
         "vector_elements": counts["vector_elements"],
         "waves": counts["waves"],
         "repeated_waves": counts["repeated_waves"],
+        "busy_lane_cycles": counts["busy_lane_cycles"],
         "idle_lane_cycles": counts["idle_lane_cycles"],
     }
+
+
+def exchanged_bytes(works, array):
+    """Return the data that an array and the rest of the machine gave one another over the bus."""
+    return sum(
+        stream.data_bytes
+        for _, of_array, tile in every_tile(works)
+        for stream in (*tile.loads, *tile.stores)
+        if (of_array == array and (stream.external or stream.holder != array))
+        or (of_array != array and not stream.external and stream.holder == array)
+    )
 
 
 def neurons_done(recount, work, array, tile):
