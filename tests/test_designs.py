@@ -32,7 +32,13 @@ from nce_sim.study.designs import (
     machine_of,
     unused_domain,
 )
-from nce_sim.study.equal_risk import Demand, DesignPoint, EqualRisk, study_equal_risk
+from nce_sim.study.equal_risk import (
+    Demand,
+    DesignPoint,
+    EqualRisk,
+    grid_of,
+    study_equal_risk,
+)
 from nce_sim.study.technology_choice import (
     Loss,
     Table,
@@ -340,20 +346,28 @@ def test_the_front_holds_what_no_point_beats():
 @cache
 def study():
     return study_equal_risk(
-        network(), small_base(), ranking(), meter(active=4, realisations=2), fractions=(0.3, 0.7),
+        network(), small_base(), grid_of(ranking(), (0.3, 0.7)), meter(active=4, realisations=2),
         demand=Demand(1.0),
     )  # fmt: skip
 
 
-def test_the_default_target_is_a_tenth_of_no_protection():
+def test_the_default_target_is_half_of_what_codes_alone_reach():
     found = study()
-    assert len(found.points) == 3 * 4 + 5
-    bare = found.of("nothing")[0]
-    assert found.target_fit == pytest.approx(bare.sdc_fit.value / 10)
+    usual = found.of("ecc")[0]
+    assert found.target_fit == pytest.approx(usual.sdc_fit.value / 2)
     for design in found.designs:
         chosen, points = found.chosen(design.name), found.of(design.name)
         meeting = [each for each in points if each.sdc_fit.high <= found.target_fit]
         assert chosen is (meeting[0] if meeting else None)
+
+
+def test_a_grid_leaves_out_splits_without_a_neuron_on_pes():
+    places = grid_of(ranking(), (1e-6, 0.7))
+    assert [design.name for design, _, _ in places].count("neuron") == 2
+    for design, _, split in places:
+        assert (split.unprotected_fraction > 0) == design.is_split
+    shares = [split.unprotected_fraction for design, _, split in places if design.name == "layer"]
+    assert len(shares) == 2 * len(set(shares))  # once for each code of PEs' buffers
 
 
 def test_a_protected_design_is_struck_as_often_and_errs_less():

@@ -59,7 +59,15 @@ def test_test_command_is_the_one_of_ci():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/machine.md", "docs/method.md", "docs/faults.md", "docs/voltage.md"]
+    "page",
+    [
+        "README.md",
+        "docs/machine.md",
+        "docs/method.md",
+        "docs/faults.md",
+        "docs/voltage.md",
+        "docs/designs.md",
+    ],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -110,8 +110,8 @@ class RiskMeter:
     """Measures many designs on the same images; what they share is computed once.
 
     Images run in the machines' number format. `active` is how many faults of a group hit words of
-    memories that are in use, about. Each image is struck at most `realisations` times, each time by other faults.
-    Raises InputError for images that do not fit.
+    memories that are in use, about. Each image is struck at most `realisations` times, each time by
+    other faults. Raises InputError for images that do not fit.
     """
 
     def __init__(

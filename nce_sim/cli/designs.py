@@ -43,7 +43,7 @@ def compare_designs(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="Silent errors in 1e9 hours. [default: a tenth of no protection's]"),
+        typer.Option(help="Silent errors in 1e9 hours. [default: half of what ECC alone reaches]"),
     ] = None,
     minimise: Annotated[
         str, typer.Option(help="What is least at the target: energy, area or latency.")
@@ -64,7 +64,7 @@ def compare_designs(
     ] = 2.0,
     realisations: Annotated[
         int, typer.Option(min=1, help="Inferences of each image, where the target is near.")
-    ] = 2,
+    ] = 3,
     accuracy_images: Annotated[int, typer.Option(min=1, help="Test images under dropout.")] = 256,
     ranking: RankingOption = None,
     method: MethodOption = None,
@@ -87,8 +87,8 @@ def compare_designs(
     from nce_sim.faults.models import Dropout
     from nce_sim.report.designs_report import designs_report, summary
     from nce_sim.resilience.split import check_fraction
-    from nce_sim.study.designs import DESIGNS, EQUALS, check_base, choices_of
-    from nce_sim.study.equal_risk import COSTS, Demand, study_equal_risk
+    from nce_sim.study.designs import EQUALS, check_base
+    from nce_sim.study.equal_risk import COSTS, Demand, grid_of, study_equal_risk
     from nce_sim.study.technology_choice import (
         answers_count,
         measure_losses,
@@ -100,10 +100,10 @@ def compare_designs(
     from nce_sim.workload.execute import check_device
     from nce_sim.workload.models import load_description, load_model
 
-    grid = tuple(sorted(set(fraction or FRACTIONS)))
-    for each in grid:
+    fractions = tuple(sorted(set(fraction or FRACTIONS)))
+    for each in fractions:
         check_fraction(each, "--fraction")
-    if 0 in grid or 1 in grid:
+    if 0 in fractions or 1 in fractions:
         raise InputError(
             "--fraction must be above 0 and below 1: the ends are designs without a split"
         )
@@ -134,14 +134,21 @@ def compare_designs(
             calibration=calibrate(network, train.images), device=device, active=faults,
             realisations=realisations, seed=seed,
         )  # fmt: skip
-        steps = sum(len(choices_of(each, grid)) for each in DESIGNS)
+        places = grid_of(ranked, fractions)
         risk = study_equal_risk(
-            network, base, ranked, meter, fractions=grid, equal=cast("Equal", equal),
-            demand=demand, target_fit=target, minimise=cast("CostName", minimise),
-            advance=count_steps(stage, steps, "striking designs"),
+            network, base, places, meter, equal=cast("Equal", equal), demand=demand,
+            target_fit=target, minimise=cast("CostName", minimise),
+            advance=count_steps(stage, len(places), "striking designs"),
         )  # fmt: skip
         losses = measure_losses(
-            network, judged.images, judged.labels, ranked, grid, failing, seed=seed, device=device
+            network,
+            judged.images,
+            judged.labels,
+            ranked,
+            fractions,
+            failing,
+            seed=seed,
+            device=device,
         )
         choice = study_technology(
             network, base, ranked, losses, tables_of(technologies, own), failing,

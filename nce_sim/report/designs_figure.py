@@ -21,43 +21,44 @@ UNSEEN = "v"
 
 @styled
 def figure_costs(result: EqualRisk) -> Figure:
-    """Draw energy, latency and area of each design's cheapest point that meets the target."""
+    """Draw energy, latency and area of each design's cheapest point that meets the target.
+
+    A design that is not shown to meet it is drawn hollow, with its point of least risk.
+    """
     designs = result.designs
     figure = new_figure(
-        1.3 + 0.32 * len(designs),
+        1.3 + 0.36 * len(designs),
         f"{result.network} at {result.target_fit:.3g} FIT of silent errors",
     )
     panels = figure.subplots(1, 3, sharey=True)
-    panels[0].set_yticks(range(len(designs)), [design.label for design in designs])
-    panels[0].invert_yaxis()
     for axes, label in zip(panels, ("Energy (uJ)", "Latency (us)", "Area (mm2)"), strict=True):
         axes.set_xlabel(label)
         add_grid(axes)
+    names = []
     for row, design in enumerate(designs):
-        point = result.chosen(design.name)
-        if point is None:
-            panels[0].annotate(
-                "not shown to meet the target", (0.04, row), xycoords=("axes fraction", "data"),
-                va="center", fontsize=SMALL, color="#6f6f6f",
-            )  # fmt: skip
-            continue
+        chosen = result.chosen(design.name)
+        point = chosen or min(result.of(design.name), key=lambda each: each.sdc_fit.high)
+        place = f", {100 * point.fraction:.0f} % on PEs" if design.is_split else ""
+        state = "" if chosen else " (not met)"
+        names.append(f"{design.label}\n{place[2:]}{state}" if place else f"{design.label}{state}")
         latency = Estimate(point.latency_us, point.latency_us, point.latency_us)
         for axes, cost in zip(panels, (point.energy_uj, latency, point.area_mm2), strict=True):
-            _draw_cost(axes, row, cost, design.name)
-        if design.is_split:
-            panels[2].annotate(
-                f"{100 * point.fraction:.0f} % on PEs", (point.area_mm2.value, row),
-                xytext=(0, 6), textcoords="offset points", ha="center", fontsize=SMALL,
-            )  # fmt: skip
+            _draw_cost(axes, row, cost, design.name, meets=chosen is not None)
+    panels[0].set_yticks(range(len(designs)), names, fontsize=SMALL)
+    panels[0].invert_yaxis()
     for axes in panels:
-        axes.set_xlim(left=0)
-        axes.margins(x=0.08)
+        axes.set_xlim(0, 1.08 * axes.dataLim.x1)
     return figure
 
 
-def _draw_cost(axes: Axes, row: int, cost: Estimate, design: str) -> None:
-    axes.plot([cost.low, cost.high], [row, row], color=COLOURS[design], linewidth=3, alpha=0.35)
-    axes.plot([cost.value], [row], color=COLOURS[design], marker=MARKERS[design], markersize=7)
+def _draw_cost(axes: Axes, row: int, cost: Estimate, design: str, *, meets: bool) -> None:
+    colour = COLOURS[design]
+    strength = 0.35 if meets else 0.12
+    axes.plot([cost.low, cost.high], [row, row], color=colour, linewidth=3, alpha=strength)
+    axes.plot(
+        [cost.value], [row], color=colour, marker=MARKERS[design], markersize=7,
+        markerfacecolor=colour if meets else "white", alpha=1.0 if meets else 0.6,
+    )  # fmt: skip
 
 
 @styled

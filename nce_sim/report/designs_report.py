@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nce_sim.accuracy.risk import Estimate
 from nce_sim.report.designs_figure import figure_costs, figure_front
 from nce_sim.report.study_page import StudyReport
 from nce_sim.report.technology_figure import figure_matrix
@@ -35,14 +34,15 @@ def designs_report(
         figures={
             "costs": (
                 figure_costs(risk),
-                "Each design's cheapest point that meets the target. Bars: all figures of the "
-                "technology table at one end of their range.",
+                "Each design's cheapest point that meets the target; hollow: its point of least "
+                "risk, which is not shown to meet it. Bars: all figures of the technology table "
+                "at one end of their range.",
             ),
             "front": (
                 figure_front(risk),
-                "All points of all grids, with intervals of the rate of silent errors. Hollow: PEs' "
-                "buffers have no code. Triangles: no silent error was seen, and the upper end of "
-                "the interval is drawn.",
+                "All points of all grids, with intervals of the rate of silent errors. Hollow: "
+                "PEs' buffers have no code. Triangles: no silent error was seen, and the upper end "
+                "of the interval is drawn.",
             ),
             "technology": (
                 figure_matrix(choice),
@@ -119,8 +119,8 @@ def _rival(name: str) -> str:
 
 def _place(point: DesignPoint) -> str:
     """Return the choice of a point in words."""
-    coded = "SECDED" if point.choice.pe_buffers == "secded" else "no code"
-    return f"{percent(point.fraction, 0)} on PEs and {coded} in their buffers"
+    buffers = _BUFFERS[point.choice.pe_buffers]
+    return f"{percent(point.fraction, 0)} on PEs and their buffers {buffers}"
 
 
 def _costs(point: DesignPoint) -> str:
@@ -208,24 +208,22 @@ def _flip(flip: Corner) -> str:
     return f"{figure} {end} ({flip.answer.name}, saves {percent(flip.saves)})"
 
 
-def _range(figure: Estimate, digits: int) -> str:
-    return f"{figure.value:,.{digits}f} [{figure.low:,.{digits}f}, {figure.high:,.{digits}f}]"
-
-
 def _short_row(risk: EqualRisk, point: DesignPoint) -> dict[str, str | float]:
-    rate = point.sdc_fit
+    rate, split = point.sdc_fit, point.design.is_split
     chosen = risk.chosen(point.design.name) is point
     return {
-        "design": point.design.label,
-        "on PEs (%)": f"{100 * point.fraction:.0f}" if point.design.is_split else "",
-        "PE buffers": point.choice.pe_buffers if point.design.is_split else "",
-        "lanes": point.lanes,
-        "SDC (FIT)": f"{rate.value:.3g} [{rate.low:.2g}, {rate.high:.2g}]",
-        "at the target": "chosen" if chosen else "met" if point.meets(risk.target_fit) else "no",
-        "energy (uJ)": _range(point.energy_uj, 0),
-        "latency (us)": f"{point.latency_us:,.0f}",
-        "area (mm2)": _range(point.area_mm2, 2),
+        "design": point.design.name,
+        "on PEs (%)": f"{100 * point.fraction:.0f}" if split else "",
+        "PE buffers": _BUFFERS[point.choice.pe_buffers] if split else "",
+        "SDC (FIT)": f"{rate.value:.2g} [{rate.low:.1g}, {rate.high:.2g}]",
+        "target": "chosen" if chosen else "met" if point.meets(risk.target_fit) else "no",
+        "uJ": f"{point.energy_uj.value:,.0f}",
+        "us": f"{point.latency_us:,.0f}",
+        "mm2": f"{point.area_mm2.value:.2f}",
     }
+
+
+_BUFFERS = {"none": "bare", "secded": "SECDED"}
 
 
 def full_row(risk: EqualRisk, point: DesignPoint) -> dict[str, str | float]:

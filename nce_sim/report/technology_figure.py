@@ -31,7 +31,7 @@ def figure_matrix(choice: TechnologyChoice) -> Figure:
         for name, each in zip(names, engines, strict=True)
     ]
     axes.set_yticks(range(count), labels, fontsize=SMALL)
-    axes.set_xticks(range(count), [name.replace(" at ", "\nat ") for name in names])
+    axes.set_xticks(range(count), [name.replace(" ", "\n", 1) for name in names])
     axes.set_ylabel("Chosen with")
     axes.set_xlabel("Built in")
     return figure

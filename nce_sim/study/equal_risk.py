@@ -19,10 +19,11 @@ from nce_sim.errors import InputError
 from nce_sim.faults.exposure import exposures_of
 from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.ranking import Ranking
+from nce_sim.resilience.split import Split
 from nce_sim.study.designs import (
     DESIGNS,
+    ECC,
     NEURON,
-    NOTHING,
     Choice,
     Design,
     Equal,
@@ -34,9 +35,10 @@ from nce_sim.study.designs import (
 from nce_sim.workload.graph import Workload
 
 US_PER_SECOND = 1e6
-DEFAULT_REDUCTION = 10
-"""The default target is this part of what the design without any protection has: the safety
-integrity levels of IEC 61508 are a factor of ten apart."""
+REDUCTION = 2
+"""The default target is this part of what codes on all memories reach alone, the cheapest common
+protection. Lane protection has to add to that, and cannot add much: it leaves column and output
+registers, voters and the bus as they are, about a sixth of what is open then."""
 
 RIVALS = ("channel", "layer", "tmr")
 """What a split by neuron has to beat."""
@@ -192,62 +194,70 @@ def _dominates(other: DesignPoint, point: DesignPoint) -> bool:
     return theirs != mine and all(a <= b for a, b in zip(theirs, mine, strict=True))
 
 
+Place = tuple[Design, Choice, Split]
+"""A design with one choice of its grid, and the split that follows."""
+
+
+def grid_of(ranking: Ranking, fractions: Sequence[float]) -> list[Place]:
+    """Return all designs with all choices.
+
+    Coarse units reach a share only roughly: splits that leave nothing unprotected, or as much as
+    another one, are left out.
+    """
+    found: dict[tuple[Design, str, float], Place] = {}
+    for design in DESIGNS:
+        for choice in choices_of(design, tuple(fractions)):
+            split = ranking.split(choice.fraction, design.granularity or ANY_UNIT)
+            share = split.unprotected_fraction
+            if share > 0 or not design.is_split:
+                found.setdefault((design, choice.pe_buffers, share), (design, choice, split))
+    return list(found.values())
+
+
 def study_equal_risk(
     network: Workload,
     base: Machine,
-    ranking: Ranking,
+    grid: Sequence[Place],
     meter: RiskMeter,
     *,
-    fractions: Sequence[float],
     equal: Equal = "lanes",
     demand: Demand | None = None,
     target_fit: float | None = None,
     minimise: CostName = "energy",
     advance: Callable[[int], None] = lambda _: None,
 ) -> EqualRisk:
-    """Measure all designs on their grids; `advance` is told each point that is done.
+    """Measure all designs on their grid; `advance` is told each point that is done.
 
-    Without a target, it is a tenth of the rate of the design that has no protection at all.
+    Without a target, it is half the rate of the design that has codes alone (`REDUCTION`). Raises
+    InputError if that rate is 0 as measured.
     """
     demand = demand or Demand()
-    reason = "given"
 
-    def measured(design: Design, choice: Choice) -> DesignPoint:
-        run, fraction = _run(network, base, ranking, design, choice, equal)
+    def measured(place: Place, most_fit: float | None) -> DesignPoint:
+        design, choice, split = place
+        run = simulate(network, machine_of(design, choice, base, equal), split)
         exposures = exposures_of(
             run.schedule, run.machine.technology, demand.rates, unused_domain(design)
         )
-        duty = duty_of(run, demand)
-        risk = meter.measure(
-            run.schedule, exposures, None if target_fit is None else target_fit / duty
-        )
+        most = None if most_fit is None else most_fit / duty_of(run, demand)
+        risk = meter.measure(run.schedule, exposures, most)
         advance(1)
-        return DesignPoint.of(design, choice, fraction, run, demand, risk)
+        return DesignPoint.of(design, choice, split.unprotected_fraction, run, demand, risk)
 
-    places = [(each, choice) for each in DESIGNS for choice in choices_of(each, tuple(fractions))]
-    bare = next(each for each in DESIGNS if each.name == NOTHING)
-    known = {}
-    if target_fit is None:
-        known[bare, Choice()] = measured(bare, Choice())
-        target_fit = known[bare, Choice()].sdc_fit.value / DEFAULT_REDUCTION
-        reason = "a tenth of the rate of the design without protection"
-        if target_fit == 0:
-            raise InputError(
-                "the design without protection had no silent error, so that there is no rate to "
-                "aim at: take more images or faults, or give a target"
-            )
+    if target_fit is not None:
+        points = tuple(measured(place, target_fit) for place in grid)
+        return EqualRisk(network.name, base, equal, minimise, demand, target_fit, "given", points)
+    usual = next(number for number, place in enumerate(grid) if place[0].name == ECC)
+    first = measured(grid[usual], None)
+    target_fit = first.sdc_fit.value / REDUCTION
+    if target_fit == 0:
+        raise InputError(
+            "with codes alone no silent error was seen, so that there is no rate to aim at: take "
+            "more images or faults, or give a target"
+        )
     points = tuple(
-        known[place] if place in known else measured(*place) for place in places
-    )  # fmt: skip
-    return EqualRisk(
-        network.name, base, equal, minimise, demand, target_fit, reason, points
-    )  # fmt: skip
-
-
-def _run(
-    network: Workload, base: Machine, ranking: Ranking, design: Design, choice: Choice, equal: Equal
-) -> tuple[Run, float]:
-    """Simulate a design, and return the run with the share of neurons on PEs."""
-    split = ranking.split(choice.fraction, design.granularity or ANY_UNIT)
-    run = simulate(network, machine_of(design, choice, base, equal), split)
-    return run, split.unprotected_fraction
+        first if number == usual else measured(place, target_fit)
+        for number, place in enumerate(grid)
+    )
+    reason = "half of what codes alone reach"
+    return EqualRisk(network.name, base, equal, minimise, demand, target_fit, reason, points)

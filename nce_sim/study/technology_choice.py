@@ -16,9 +16,9 @@ from nce_sim.accuracy.statistics import Difference, paired_difference
 from nce_sim.config.figures import figures_of, taken_at, with_figure_at
 from nce_sim.config.machine import Machine
 from nce_sim.config.technology import End, Technology
-from nce_sim.cost.actions import actions_of
+from nce_sim.cost.actions import Action, actions_of
 from nce_sim.cost.activity import Activity, total
-from nce_sim.cost.area import area
+from nce_sim.cost.area import Area, area, parts_of
 from nce_sim.errors import InputError
 from nce_sim.faults.models import Dropout
 from nce_sim.machine.engine import simulate
@@ -78,6 +78,10 @@ def measure_losses(
     return tuple(losses)
 
 
+Engine = tuple[str, int, int]
+"""A scheme, columns of PPEs and columns of PEs."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One engine with one split: what it did in an inference, to be priced by any table."""
@@ -88,6 +92,11 @@ class Answer:
     fraction: float
     machine: Machine
     activity: Activity
+
+    @property
+    def engine(self) -> Engine:
+        """What the answer is built of, whatever the split."""
+        return self.scheme, self.ppe_columns, self.pe_columns
 
     @property
     def name(self) -> str:
@@ -151,8 +160,27 @@ def placed_in(machine: Machine, table: Table) -> Machine:
 
 def price_uj(answer: Answer, table: Table) -> float:
     """Return the energy of an inference under a table."""
-    machine = placed_in(answer.machine, table)
-    actions = actions_of(machine, area(machine))
+    return _spent_uj(answer, _actions(answer.machine, table))
+
+
+def prices_uj(answers: Sequence[Answer], table: Table) -> list[float]:
+    """Return the energy with each answer; splits on one engine share its actions."""
+    actions: dict[Engine, tuple[Action, ...]] = {}
+    for answer in answers:
+        if answer.engine not in actions:
+            actions[answer.engine] = _actions(answer.machine, table)
+    return [_spent_uj(answer, actions[answer.engine]) for answer in answers]
+
+
+def _actions(machine: Machine, table: Table) -> tuple[Action, ...]:
+    """Return what the machine can do in another technology, with the energy of each."""
+    placed = placed_in(machine, table)
+    wiring = table.technology.wiring_factor.value
+    nominal_mm2 = Area(tuple(parts_of(placed)), wiring, low_mm2=0.0, high_mm2=0.0)
+    return actions_of(placed, nominal_mm2)
+
+
+def _spent_uj(answer: Answer, actions: Sequence[Action]) -> float:
     return sum(each.count(answer.activity) * each.energy_pj for each in actions) / PJ_PER_UJ
 
 
@@ -234,11 +262,11 @@ def study_technology(
         raise InputError("name at least one technology table")
     fractions = [loss.fraction for loss in losses if loss.within(most_lost)]
     answers = tuple(_answers(network, base, ranking, fractions, advance))
-    energies = tuple(tuple(price_uj(each, table) for each in answers) for table in tables)
+    energies = tuple(tuple(prices_uj(answers, table)) for table in tables)
     own = tables[0]
     figures = _figures_in_use(answers, own)
     swept = {
-        (figure, end): [price_uj(each, _at_ends(own, {figure: end})) for each in answers]
+        (figure, end): prices_uj(answers, _at_ends(own, {figure: end}))
         for figure in figures
         for end in OUTER
     }
