@@ -1,5 +1,6 @@
 """Competing designs: what they are, what strikes them, and what the page says of them."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -22,7 +23,13 @@ from nce_sim.errors import InputError
 from nce_sim.faults.exposure import BITS_PER_MBIT, Exposure, exposures_of
 from nce_sim.faults.mission import Mission
 from nce_sim.faults.mixture import Mixture
-from nce_sim.report.designs_report import designs_report, full_row, technology_headline, verdict
+from nce_sim.report.designs_report import (
+    designs_report,
+    full_row,
+    summary,
+    technology_headline,
+    verdict,
+)
 from nce_sim.report.study_page import write_study
 from nce_sim.study.designs import (
     DESIGNS,
@@ -335,9 +342,8 @@ def test_the_first_sentence_says_that_it_does_not_pay():
 
 
 def test_the_front_holds_what_no_point_beats():
-    found = compared(*RIVALS, point("ecc", 1600, 9.5))
-    names = [each.design.name for each in found.front()]
-    assert "nothing" in names  # the frugal one
+    found = compared(*RIVALS, point("ecc", 1600, 0.5))
+    assert {each.design.name for each in found.front()} == {"nothing", "channel", "tmr"}
 
 
 # The whole study on a small network.
@@ -451,6 +457,9 @@ def test_losses_are_paired_and_nothing_is_lost_with_everything_protected():
 def test_the_page_opens_with_the_verdict(tmp_path):
     report = designs_report(study(), choice(), [("nce-sim", "test")])
     assert report.headline[0] == verdict(study())
+    plain = json.loads(json.dumps(summary(study(), choice())))
+    assert plain["verdict"] == verdict(study())
+    assert plain["target_fit"] == study().target_fit
     write_study(report, tmp_path / "page")
     names = {path.name for path in (tmp_path / "page").iterdir()}
     assert {"index.html", "points.csv", "technology.csv", "dropout.csv"} <= names

@@ -76,10 +76,9 @@ def figure_front(result: EqualRisk) -> Figure:
             label=design.label,
         )  # fmt: skip
     front = sorted(result.front(), key=lambda point: point.energy_uj.value)
-    seen = [point for point in front if point.sdc_fit.value > 0]
     axes.plot(
-        [point.energy_uj.value for point in seen], [point.sdc_fit.value for point in seen],
-        color="black", linewidth=0.8, linestyle=":", zorder=1, label="front",
+        [point.energy_uj.value for point in front], [point.sdc_fit.high for point in front],
+        color="black", linewidth=0.8, linestyle=":", zorder=1, label="front (upper ends)",
     )  # fmt: skip
     axes.axhline(result.target_fit, color="#b00020", linewidth=1, label="target")
     axes.set_xlabel("Energy (uJ per inference)")

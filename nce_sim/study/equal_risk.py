@@ -179,7 +179,11 @@ class EqualRisk:
         return rival is None or mine.cost(self.minimise) < rival.cost(self.minimise)
 
     def front(self) -> list[DesignPoint]:
-        """Return the points that no other beats in both energy and the rate of silent errors."""
+        """Return the points that no other beats in both energy and what is shown of the risk.
+
+        What is shown is the upper end of the interval: a design is not safe because few faults were
+        injected into it.
+        """
         return [
             point
             for point in self.points
@@ -189,8 +193,8 @@ class EqualRisk:
 
 def _dominates(other: DesignPoint, point: DesignPoint) -> bool:
     """Tell whether another point is at least as good in both, and better in one."""
-    theirs = other.energy_uj.value, other.sdc_fit.value
-    mine = point.energy_uj.value, point.sdc_fit.value
+    theirs = other.energy_uj.value, other.sdc_fit.high
+    mine = point.energy_uj.value, point.sdc_fit.high
     return theirs != mine and all(a <= b for a, b in zip(theirs, mine, strict=True))
 
 
