@@ -67,6 +67,10 @@ def test_test_command_is_the_one_of_ci():
         "docs/faults.md",
         "docs/voltage.md",
         "docs/safety.md",
+        "docs/designs.md",
+        "docs/cost.md",
+        "docs/protection.md",
+        "docs/silicon.md",
     ],
 )
 def test_links_lead_somewhere(page):

@@ -75,6 +75,14 @@ class StruckBlocks:
             best = outputs.float().nan_to_num(0.0).topk(min(TOP, outputs.shape[1])).indices
             self.best = best.cpu().numpy()
 
+    def take_over(self, other: "StruckBlocks") -> None:
+        """Take what another runner found without faults on the same images.
+
+        No machine changes what a network answers without faults, unless its lanes clip.
+        """
+        self.count, self.values = other.count, other.values
+        self.classes, self.best = other.classes, other.best
+
     def strike(
         self, arrivals: Sequence[Arrivals], hooks: Sequence[OutputHook], found: Inferences,
         realisation: int, start: int,

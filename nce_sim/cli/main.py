@@ -5,7 +5,7 @@ import sys
 import typer
 
 from nce_sim import __version__
-from nce_sim.cli import cost, describe, inject, protection, run, safety, single, studies
+from nce_sim.cli import cost, describe, designs, inject, protection, run, safety, single, studies
 from nce_sim.errors import InputError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app.command("inject")(inject.inject_faults)
 app.command("safety")(safety.safety)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
+app.command("designs")(designs.compare_designs)
 app.command("cost")(cost.machine_cost)
 app.command("protection")(protection.protection)
 app.command("list")(describe.list_bundled)

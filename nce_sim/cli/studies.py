@@ -15,6 +15,7 @@ from nce_sim.cli.single import JsonOption, SeedOption, choose_ranking
 from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
+    from nce_sim.cli.progress import Advance, Stage
     from nce_sim.config.machine import Machine
     from nce_sim.report.study_page import StudyReport
     from nce_sim.resilience.ranking import Ranking
@@ -63,14 +64,14 @@ def balance(
     ranked = choose_ranking(model, network, ranking, method, images, seed)
     split = ranked.split(fraction, granularity)
     with stages(Console(stderr=True)) as stage:
-        study = study_ratio(network, network.name, base, split, family, _counted(stage, steps))
-    report = ratio_report(study, _making(ranked, base, seed))
+        study = study_ratio(network, network.name, base, split, family, count_steps(stage, steps))
+    report = ratio_report(study, making(ranked, base, seed))
     summary = {
         "best": asdict(study.best),
         "gain_by_layer": study.gain_by_layer,
         "points": [asdict(point) for point in study.points],
     }
-    _finish(report, summary, out, as_json)
+    finish(report, summary, out, as_json)
 
 
 def granularity_study(
@@ -97,15 +98,15 @@ def granularity_study(
     network = load_model(model)
     ranked = choose_ranking(model, network, ranking, method, images, seed)
     with stages(Console(stderr=True)) as stage:
-        advance = _counted(stage, 2 + len(UNITS) * len(FRACTIONS))
+        advance = count_steps(stage, 2 + len(UNITS) * len(FRACTIONS))
         study = study_granularity(network, network.name, ranked, chosen, advance=advance)
-    report = granularity_report(study, _making(ranked, chosen, seed))
-    _finish(report, asdict(study), out, as_json)
+    report = granularity_report(study, making(ranked, chosen, seed))
+    finish(report, asdict(study), out, as_json)
 
 
-def _counted(stage, steps: int):  # type: ignore[no-untyped-def]
-    """Return a function that adds up the steps it is told."""
-    advance = stage("simulating", steps)
+def count_steps(stage: "Stage", steps: int, name: str = "simulating") -> "Advance":
+    """Begin a stage, and return a function that adds up the steps it is told."""
+    advance = stage(name, steps)
     done = 0
 
     def add(more: int) -> None:
@@ -116,7 +117,8 @@ def _counted(stage, steps: int):  # type: ignore[no-untyped-def]
     return add
 
 
-def _making(ranking: "Ranking", machine: "Machine", seed: int) -> list[tuple[str, str]]:
+def making(ranking: "Ranking", machine: "Machine", seed: int) -> list[tuple[str, str]]:
+    """Return names and values of what a study was made with."""
     origin = ranking.origin
     return [
         ("nce-sim", __version__),
@@ -131,7 +133,7 @@ def _making(ranking: "Ranking", machine: "Machine", seed: int) -> list[tuple[str
     ]
 
 
-def _finish(report: "StudyReport", summary: dict[str, object], out: Path, as_json: bool) -> None:
+def finish(report: "StudyReport", summary: dict[str, object], out: Path, as_json: bool) -> None:
     """Write the page, and print the answer with the table, or JSON."""
     from nce_sim.report.study_page import cell_text, write_study
 

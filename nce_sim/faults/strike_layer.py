@@ -187,7 +187,8 @@ def _strike_stored(executable: Executable, layer: Layer, outputs: Tensor, hits: 
         values = _read(layer, outputs, image, neuron)
         values = change_words(executable, layer, neuron, change, values)
         noise = change.noise / np.float32(executable.step(layer.name))
-        values = np.where(noise == 0, values, executable.format.round(values + noise))
+        with np.errstate(invalid="ignore"):  # noise on an infinite output
+            values = np.where(noise == 0, values, executable.format.round(values + noise))
         _write(layer, outputs, image, neuron, values)
 
 
