@@ -20,7 +20,7 @@ from nce_sim.faults.sites import (
     Site,
 )
 from nce_sim.machine.lookup import Schedule
-from nce_sim.protection.schemes import ARRAY_SCHEMES, MEMORY_SCHEMES
+from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 
 BITS_PER_MBIT = 2**20
@@ -83,7 +83,7 @@ def exposures_of(
 def _sites(machine: MachineConfig, domains: list[str]) -> Iterator[Site]:
     """Yield the sites of the domains in use, and of what they share."""
     for name in domains:
-        scheme = ARRAY_SCHEMES[machine.arrays[name].scheme]
+        scheme = machine.scheme_of(name)
         for component in (*LANE_COMPONENTS, "column", *STORE_COMPONENTS):
             yield Site(name, component)
         if scheme.votes or scheme.check:
@@ -118,7 +118,7 @@ def covered_by(site: Site, machine: MachineConfig, domains: list[str]) -> str:
     """
     if site.on_array:
         assert site.domain is not None
-        scheme = ARRAY_SCHEMES[machine.arrays[site.domain].scheme]
+        scheme = machine.scheme_of(site.domain)
         if site.component in BEFORE_VOTE and (scheme.corrects or scheme.compares):
             return scheme.name
         return scheme.name if site.component == "voter" and scheme.compares else ""

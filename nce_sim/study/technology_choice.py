@@ -18,7 +18,7 @@ from nce_sim.config.machine import Machine
 from nce_sim.config.technology import End, Technology
 from nce_sim.cost.actions import Action, actions_of
 from nce_sim.cost.activity import Activity, total
-from nce_sim.cost.area import Area, area, parts_of
+from nce_sim.cost.area import area, area_alone
 from nce_sim.errors import InputError
 from nce_sim.faults.models import Dropout
 from nce_sim.machine.engine import simulate
@@ -175,9 +175,7 @@ def prices_uj(answers: Sequence[Answer], table: Table) -> list[float]:
 def _actions(machine: Machine, table: Table) -> tuple[Action, ...]:
     """Return what the machine can do in another technology, with the energy of each."""
     placed = placed_in(machine, table)
-    wiring = table.technology.wiring_factor.value
-    nominal_mm2 = Area(tuple(parts_of(placed)), wiring, low_mm2=0.0, high_mm2=0.0)
-    return actions_of(placed, nominal_mm2)
+    return actions_of(placed, area_alone(placed))
 
 
 def _spent_uj(answer: Answer, actions: Sequence[Action]) -> float:
