@@ -783,3 +783,25 @@ def test_a_scheme_of_ones_own_costs_its_shares_with_their_range():
     assert found.low_pj == pytest.approx(1.1 * before.low_pj)
     assert found.high_pj == pytest.approx(1.5 * before.high_pj)
     assert any(action.formula.endswith("energy_share of scheme mine)") for action in found.actions)
+
+
+def test_what_exists_twice_takes_twice_the_area():
+    once = machine()
+    twice = changed(once, protected__array__rows=2 * once.config.protected.array.rows)
+    twice = changed(twice, protected__vector_lanes=2 * once.config.protected.vector_lanes)
+    before, after = (area(each).by_component_mm2 for each in (once, twice))
+    for component in ("protected lanes", "protected vector unit"):
+        assert after[component] == pytest.approx(2 * before[component])
+    for component in ("unprotected lanes", "protected buffers", "controller"):
+        assert after[component] == before[component]
+    chip = area(once)
+    double = replace(chip, parts=chip.parts + chip.parts)
+    assert double.total_mm2 == pytest.approx(2 * chip.total_mm2)
+
+
+def test_time_without_activity_costs_leakage_and_what_runs_all_the_time():
+    hardware = load_machine("nce-28nm")
+    found = whole(hardware, replace(NOTHING, latency_cycles=10**6))
+    spent = {entry.action.name for entry in found.entries if entry.energy_aj}
+    always = {"stand by and refresh", "run"}  # of the memory, and of the controller
+    assert spent - always == {"leak", "leak in codecs"}
