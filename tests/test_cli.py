@@ -196,7 +196,7 @@ SIMULATE = ("simulate", "allcnn-fashion", "--method", "random")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "--model", "alexnet"), "allcnn-fashion"),
+        (("run", "--model", "lenet"), "allcnn-fashion"),
         (("run", "--model", "vgg16"), "no data set"),
         (("run", "--machine", "tpu"), "nce-28nm"),
         (("run", "--precision", "float8"), "bfloat16"),

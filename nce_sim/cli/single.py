@@ -18,8 +18,10 @@ from nce_sim.files import check_writable
 if TYPE_CHECKING:
     from nce_sim.cli.progress import Stage
     from nce_sim.config.machine_schema import MachineConfig
+    from nce_sim.faults.models import FaultModel
     from nce_sim.report.run_report import RunReport
     from nce_sim.resilience.ranking import Ranking
+    from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -28,7 +30,13 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Of all random draws.")]
 
 def rank_neurons(
     model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
-    method: Annotated[str, typer.Option(help="lrp, gradient, random ...")] = "lrp",
+    method: Annotated[
+        str, typer.Option(help="lrp, gradient, fault-aware, random, activation ...")
+    ] = "lrp",
+    fault: Annotated[
+        str | None,
+        typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -38,7 +46,7 @@ def rank_neurons(
 ) -> None:
     """Rank all neurons of a network, least resilient first, and save the ranking.
 
-    Example: nce-sim rank allcnn-fashion --method lrp --images 2000 --out lrp.npz
+    Example: nce-sim rank allcnn-fashion --method fault-aware --fault noise=3 --out aware.npz
     """
     from nce_sim.workload.execute import check_device
     from nce_sim.workload.models import load_model
@@ -48,7 +56,9 @@ def rank_neurons(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file for the ranking")
     check_writable(out.parent)
-    ranking = _make_ranking(model, network, method, images, precision, device, seed)
+    if (fault is not None) != (method == "fault-aware"):
+        raise InputError("--fault goes with --method fault-aware, and that needs it: dropout=0.5")
+    ranking = _make_ranking(model, network, method, images, precision, device, seed, fault)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:
@@ -227,9 +237,28 @@ def choose_ranking(
     return Ranking.load(ranking, network)
 
 
+def _fault(
+    text: str, network: "Workload", data: "Dataset", device: str
+) -> "FaultModel":  # fmt: skip
+    """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""
+    from nce_sim.accuracy.evaluate import mean_activation
+    from nce_sim.faults.models import Dropout, GaussianNoise
+
+    kind, _, level = text.partition("=")
+    try:
+        value = float(level)
+    except ValueError:
+        kind = ""
+    if kind == "dropout":
+        return Dropout(value)
+    if kind == "noise":
+        return GaussianNoise(value, mean_activation(network, data.images, device=device))
+    raise InputError(f"--fault must be dropout=P or noise=SIGMA, such as dropout=0.5, not '{text}'")
+
+
 def _make_ranking(
     model: str, network: "Workload", method: str, images: int, precision: str, device: str,
-    seed: int,
+    seed: int, fault: str | None = None,
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of the model's own data set."""
     from nce_sim.resilience.ranking import rank
@@ -238,6 +267,11 @@ def _make_ranking(
 
     if method == "random":
         return rank(network, None, None, "random", seed=seed)
+    if method == "fault-aware" and fault is None:
+        raise InputError(
+            "a fault-aware ranking needs its fault: make it with nce-sim rank --method fault-aware "
+            "--fault dropout=0.5, and give it as --ranking"
+        )
     name = load_description(model)[0].data
     if name is None:
         raise InputError(
@@ -250,6 +284,7 @@ def _make_ranking(
         advance = stage(f"ranking by {method}", images)
         return rank(
             network, data.images, data.labels, method, seed=seed, precision=precision,
+            fault=None if fault is None else _fault(fault, network, data, device),
             device=device, data=f"{name}/{part}, first {images}",
             progress=lambda done, _: advance(done),
         )  # fmt: skip

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
+from typing import ClassVar
+
+from torch import Tensor
 
 from nce_sim.errors import InputError
+from nce_sim.resilience.damage import Objective
 
 
 def check_number(value: float, field: str, upper: float | None = None) -> None:
@@ -62,6 +66,15 @@ class Dropout:
         """The one figure that sets how bad it is."""
         return self.probability
 
+    objective: ClassVar[Objective] = "margin"
+
+    def damage(self, layer: str, output: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+        """Return p x |y x slope|: with probability p the output y is displaced by -y.
+
+        The change of the margin has this expected magnitude, to first order.
+        """
+        return (output * slope).abs_().mul_(self.probability)
+
     def __str__(self) -> str:
         return f"dropout p = {self.probability:g}"
 
@@ -90,6 +103,15 @@ class GaussianNoise:
     def level(self) -> float:
         """The one figure that sets how bad it is."""
         return self.sigma
+
+    objective: ClassVar[Objective] = "loss"
+
+    def damage(self, layer: str, output: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+        """Return (sigma x mean x slope)^2, the variance of the loss's change, to first order.
+
+        The displacement has mean 0 and deviation sigma x mean, so the expected change is 0.
+        """
+        return slope.square().mul_((self.sigma * self.mean_activation[layer]) ** 2)
 
     def __str__(self) -> str:
         return f"Gaussian noise sigma = {self.sigma:g}"

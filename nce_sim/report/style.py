@@ -61,6 +61,7 @@ METHOD_NAMES = {
     "random": "Random",
     "gradient_x_activation": "Gradient x activation",
     "activation": "Activation",
+    "fault-aware": "Fault-aware",
 }
 METHOD_COLOURS = {
     "lrp": "#0072b2",
@@ -68,6 +69,7 @@ METHOD_COLOURS = {
     "random": "#6f6f6f",
     "gradient_x_activation": "#56b4e9",
     "activation": "#b38f00",
+    "fault-aware": "#007a5a",
 }
 METHOD_MARKERS = {
     "lrp": "o",
@@ -75,6 +77,7 @@ METHOD_MARKERS = {
     "random": "^",
     "gradient_x_activation": "D",
     "activation": "v",
+    "fault-aware": "P",
 }
 
 DOMAIN_COLOURS = {PROTECTED: "#007a5a", UNPROTECTED: "#b3588b"}

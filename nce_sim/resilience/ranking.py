@@ -19,6 +19,7 @@ from torch import Tensor
 from nce_sim.errors import InputError
 from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
+from nce_sim.resilience.damage import DamageScores, Damaging
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.split import (
     Alignment,
@@ -40,7 +41,7 @@ from nce_sim.workload.execute import (
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
-METHODS = ("lrp", *SCORES, "random")
+METHODS = ("lrp", *SCORES, "fault-aware", "random")
 """Ways to rank; all but "random" look at images."""
 
 Progress = Callable[[int, int], None]
@@ -51,7 +52,7 @@ Progress = Callable[[int, int], None]
 class Origin:
     """What made a ranking. `stability` is the Spearman correlation between the rankings of the
     even and of the odd blocks of images; None where there were fewer than two blocks, or one
-    half found all neurons alike.
+    half found all neurons alike. `fault` is the fault that a fault-aware ranking knew.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Origin:
     seed: int | None
     precision: str
     stability: float | None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def rank(
     labels: Tensor | None,
     method: str = "lrp",
     *,
+    fault: Damaging | None = None,
     seed: int = 0,
     precision: str = "float32",
     device: str = "cpu",
@@ -191,13 +194,21 @@ def rank(
     """Rank the neurons of `network` by their mean relevance over `images`.
 
     `method` is one of `METHODS`; "random" takes None for images and labels and draws each
-    resilience as |N(0, 1)| from `seed`, and the others need no seed. `precision` is "float32" or,
-    for "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
+    resilience as |N(0, 1)| from `seed`, and the others need no seed. "fault-aware" takes a `fault`,
+    Dropout or GaussianNoise, and ranks by the damage that is expected from it. `precision` is
+    "float32" or, for "lrp", "mixed". Images are streamed in blocks: memory does not grow with
+    their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
     if method not in METHODS:
         raise InputError(f"unknown ranking method '{method}': known are {', '.join(METHODS)}")
+    if (fault is not None) != (method == "fault-aware"):
+        raise InputError(
+            f"ranking by '{method}' takes no fault: only 'fault-aware' does"
+            if fault is not None
+            else "ranking by 'fault-aware' needs a fault, such as fault=Dropout(0.5)"
+        )
     if method == "random":
         return _random_ranking(network, seed)
     if images is None or labels is None:
@@ -211,6 +222,8 @@ def rank(
     scores: BlockScores
     if method == "lrp":
         scores = RelevancePropagation(network, precision, device)
+    elif fault is not None:
+        scores = DamageScores(prepare(network, "float32", device), fault)
     else:
         scores = GradientScores(prepare(network, "float32", device), SCORES[method])
     halves = _sum_over_blocks(network, scores, images, labels, device, progress)
@@ -227,6 +240,7 @@ def rank(
             seed=None,
             precision=precision,
             stability=_stability(*halves) if count > block_length(network) else None,
+            fault=None if fault is None else str(fault),
         ),
         relevance,
         {name: 1.0 - float(values.sum()) for name, values in relevance.items()} if is_lrp else {},
