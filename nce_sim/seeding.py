@@ -32,6 +32,9 @@ def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
     return np.random.Generator(philox(seed, stream, *counters))
 
 
+DRAWS = "philox, AES rows"
+"""Which generators draw: results that are kept on disk belong to one of these."""
+
 PLAIN = memoryview(bytes(2**16))
 """Zeros to encrypt: few enough that they and the bytes they become stay in the fastest caches."""
 

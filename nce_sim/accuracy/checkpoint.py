@@ -14,6 +14,7 @@ from torch import Tensor
 
 import nce_sim
 from nce_sim.files import write_atomically
+from nce_sim.seeding import DRAWS
 from nce_sim.workload.graph import Workload
 
 Block = tuple[NDArray[np.int16], NDArray[np.int16]]
@@ -24,11 +25,11 @@ class Checkpoint:
     """A folder with one file for each finished block of one evaluation.
 
     Its name is a hash of everything that affects the predictions: another network, other images,
-    variants, seeds or package versions never meet these files.
+    variants, seeds, random generators or package versions never meet these files.
     """
 
     def __init__(self, folder: Path, *identity: object) -> None:
-        versions = (nce_sim.__version__, torch.__version__, np.__version__)
+        versions = (nce_sim.__version__, DRAWS, torch.__version__, np.__version__)
         self.folder = folder / sha256(repr((identity, versions)).encode()).hexdigest()[:32]
 
     def load(self, start: int) -> Block | None:
