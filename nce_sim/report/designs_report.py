@@ -187,9 +187,11 @@ def _corner_sentence(choice: TechnologyChoice) -> str:
     own = choice.tables[0].name
     if choice.flips:
         named = sorted(choice.flips, key=lambda flip: -flip.saves)[:MOST_FLIPS]
+        count = len(choice.flips)
+        ends = "one end of a range changes" if count == 1 else f"{count} ends of ranges change"
         return (
-            f"Of {choice.figures_tried} figures of {own}, {len(choice.flips)} ends of a range "
-            f"change the answer alone: {'; '.join(_flip(each) for each in named)}."
+            f"Of {choice.figures_tried} figures of {own}, {ends} the answer alone: "
+            f"{'; '.join(_flip(each) for each in named)}."
         )
     if choice.corner is not None:
         return (
