@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,7 @@ class DomainActivity:
     lane_wakes: int
 
     def __add__(self, other: "DomainActivity") -> "DomainActivity":
-        return DomainActivity(
-            **{each.name: getattr(self, each.name) + getattr(other, each.name)
-               for each in fields(self)}
-        )  # fmt: skip
+        return DomainActivity(**_sums(self, other))
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,7 @@ class Moved:
         return sum(getattr(self, each.name) for each in fields(self))
 
     def __add__(self, other: "Moved") -> "Moved":
-        return Moved(
-            **{each.name: getattr(self, each.name) + getattr(other, each.name)
-               for each in fields(self)}
-        )  # fmt: skip
+        return Moved(**_sums(self, other))
 
 
 @dataclass(frozen=True)
@@ -116,13 +111,18 @@ class Activity:
 
     def __add__(self, other: "Activity") -> "Activity":
         """Return the counts of both, which belong to the same images."""
-        summed = {
-            each.name: getattr(self, each.name) + getattr(other, each.name)
-            for each in fields(self)
-            if each.name not in ("domains", "images")
-        }
         domains = {name: done + other.domains[name] for name, done in self.domains.items()}
+        summed = _sums(self, other, leave_out=("domains", "images"))
         return Activity(domains=domains, images=self.images, **summed)
+
+
+def _sums(one: Any, other: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the sum of every field of two records of a kind."""
+    return {
+        each.name: getattr(one, each.name) + getattr(other, each.name)
+        for each in fields(one)
+        if each.name not in leave_out
+    }
 
 
 def total(activities: Iterable[Activity]) -> Activity:
