@@ -451,3 +451,11 @@ def test_another_technology_takes_the_place_of_the_files_own():
     assert load_machine("nce-small", technology="65nm").technology.name == "65nm"
     with pytest.raises(InputError, match="unknown technology '3nm'"):
         load_machine("nce-28nm", technology="3nm")
+
+
+def test_a_fabric_hands_its_clipping_and_gating_to_both_arrays():
+    for changes in ({}, {"clip": True}, {"power_gating": True}):
+        content = fused_dict(**{f"fabric__{name}": value for name, value in changes.items()})
+        for array in MachineConfig.model_validate(content).arrays.values():
+            assert array.clip == changes.get("clip", False)
+            assert array.power_gating == changes.get("power_gating", False)

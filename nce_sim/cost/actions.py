@@ -1,7 +1,8 @@
 """Everything that a machine does for energy: one action has one energy, with its formula."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from nce_sim.config.machine import Machine
 from nce_sim.config.machine_schema import DomainConfig
@@ -13,6 +14,7 @@ from nce_sim.cost.area import (
     Area,
     buffer_srams,
     codec_of,
+    label_of,
     overhead_of,
     registers_of_mac,
     stored_bits,
@@ -20,6 +22,7 @@ from nce_sim.cost.area import (
 from nce_sim.cost.supply import Supply, supply_of
 
 LEAKAGE = "leakage"
+LOGIC_LEAKS = "area x logic_leakage_mw_per_mm2"
 PJ_PER_MW_US = 1e3
 """One milliwatt for one microsecond, in picojoules."""
 
@@ -51,7 +54,7 @@ class Action:
     @property
     def label(self) -> str:
         """The component with its domain, if it is not shared."""
-        return self.component if self.domain is None else f"{self.domain} {self.component}"
+        return label_of(self.component, self.domain)
 
 
 def actions_of(machine: Machine, area: Area) -> tuple[Action, ...]:
@@ -66,6 +69,11 @@ def actions_of(machine: Machine, area: Area) -> tuple[Action, ...]:
         found.extend(_domain_leakage(machine, area, name, domain, supply))
     found.extend(_shared_actions(machine, area))
     return tuple(found)
+
+
+def spent_pj(actions: Iterable[Action], activity: Activity) -> float:
+    """Return the energy of an activity in picojoules, without rounding."""
+    return sum(action.count(activity) * action.energy_pj for action in actions)
 
 
 def _supplied(action: Action, supply: Supply) -> Action:
@@ -222,17 +230,9 @@ def _domain_leakage(
     technology, clock_mhz = machine.technology, machine.config.clock_mhz
     logic_mw = technology.logic_leakage_mw_per_mm2.value * supply.leakage
     logic = ("logic_leakage_mw_per_mm2", "wiring_factor", *supply.figures)
-
-    def leaks(
-        component: str, what: str, mw: float, formula: str, figures: tuple[str, ...]
-    ) -> Action:
-        return Action(
-            component, name, what, "us", mw * PJ_PER_MW_US, formula + supply.leakage_formula,
-            figures, lambda activity: activity.latency_cycles / clock_mhz, is_leakage=True,
-        )  # fmt: skip
-
+    leaks = partial(_leak, clock_mhz, supply, name)
     by_component = area.by_component_mm2
-    formula = "area x logic_leakage_mw_per_mm2"
+    formula = LOGIC_LEAKS
     lanes_mw = by_component[f"{name} lanes"] * logic_mw
     if domain.array.power_gating:
         yield from _gated_leakage(machine, name, domain, lanes_mw, formula, supply, logic)
@@ -252,6 +252,17 @@ def _domain_leakage(
     codecs_mw = _codec_area_mm2(area, name) * logic_mw
     if codecs_mw:
         yield leaks("buffers", "leak in codecs", codecs_mw, formula, logic)
+
+
+def _leak(
+    clock_mhz: float, supply: Supply, domain: str | None, component: str, what: str, mw: float,
+    formula: str, figures: tuple[str, ...],
+) -> Action:  # fmt: skip
+    """Return what a component leaks all the time; `mw` includes the supply's factor."""
+    return Action(
+        component, domain, what, "us", mw * PJ_PER_MW_US, formula + supply.leakage_formula,
+        figures, lambda activity: activity.latency_cycles / clock_mhz, is_leakage=True,
+    )  # fmt: skip
 
 
 def _codec_area_mm2(area: Area, domain: str) -> float:
@@ -311,17 +322,14 @@ def _shared_actions(machine: Machine, area: Area) -> Iterator[Action]:
             "fabric.switch_pj of the machine", (), lambda activity: activity.switches,
         )  # fmt: skip
     supply = supply_of(machine, None)
+    logic_mw = technology.logic_leakage_mw_per_mm2.value * supply.leakage
+    logic = ("logic_leakage_mw_per_mm2", "wiring_factor", *supply.figures)
     for component in ("controller", "memory codec"):
-        if component not in area.by_component_mm2:
-            continue
-        leaking_mw = area.by_component_mm2[component] * supply.leakage
-        yield Action(
-            component, None, "leak", "us",
-            leaking_mw * technology.logic_leakage_mw_per_mm2.value * PJ_PER_MW_US,
-            "area x logic_leakage_mw_per_mm2" + supply.leakage_formula,
-            ("logic_leakage_mw_per_mm2", "wiring_factor", *supply.figures),
-            lambda activity: activity.latency_cycles / config.clock_mhz, is_leakage=True,
-        )  # fmt: skip
+        if component in area.by_component_mm2:
+            leaking_mw = area.by_component_mm2[component] * logic_mw
+            yield _leak(
+                config.clock_mhz, supply, None, component, "leak", leaking_mw, LOGIC_LEAKS, logic
+            )
 
 
 def _in_words(purpose: str) -> str:

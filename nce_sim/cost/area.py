@@ -34,6 +34,11 @@ BOUNDS = 2
 REGISTER_BITS = 32
 
 
+def label_of(component: str, domain: str | None) -> str:
+    """Return the name of a component, with its domain if it is not shared."""
+    return component if domain is None else f"{domain} {component}"
+
+
 @dataclass(frozen=True)
 class Part:
     """Something that a machine has `count` times.
@@ -56,7 +61,7 @@ class Part:
     @property
     def label(self) -> str:
         """The component with its domain, if it is not shared."""
-        return self.component if self.domain is None else f"{self.domain} {self.component}"
+        return label_of(self.component, self.domain)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nce_sim.config.figures import figures_of, with_figure_at
 from nce_sim.config.machine import Machine
-from nce_sim.cost.actions import actions_of
+from nce_sim.cost.actions import actions_of, spent_pj
 from nce_sim.cost.activity import Activity
 from nce_sim.cost.area import area_alone
 
@@ -45,7 +45,4 @@ def swings(machine: Machine, answer: Callable[[Machine], float]) -> list[Swing]:
 
 def total_pj(machine: Machine, activity: Activity) -> float:
     """Return the energy of an activity on a machine whose area is found anew, in picojoules."""
-    return sum(
-        action.count(activity) * action.energy_pj
-        for action in actions_of(machine, area_alone(machine))
-    )
+    return spent_pj(actions_of(machine, area_alone(machine)), activity)

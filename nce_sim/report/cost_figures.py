@@ -47,7 +47,7 @@ def _draw_energy(axes: Axes, runs: list[Run], names: list[str]) -> None:
         {component: pj / 1e6 for component, pj in run.energy.by_component_pj.items()}
         for run in runs
     ]
-    _stack(axes, stacks, names)
+    stack_bars(axes, stacks, names)
     total = np.array([run.energy.total_pj for run in runs]) / 1e6
     low = np.array([run.energy.low_pj for run in runs]) / 1e6
     high = np.array([run.energy.high_pj for run in runs]) / 1e6
@@ -61,7 +61,7 @@ def _draw_energy(axes: Axes, runs: list[Run], names: list[str]) -> None:
 
 
 def _draw_area(axes: Axes, area: Area) -> None:
-    _stack(axes, [dict(area.by_component_mm2)], ["Machine"])
+    stack_bars(axes, [dict(area.by_component_mm2)], ["Machine"])
     total = area.total_mm2
     axes.errorbar(
         ["Machine"], [total], [[total - area.low_mm2], [area.high_mm2 - total]], fmt="none",
@@ -72,16 +72,19 @@ def _draw_area(axes: Axes, area: Area) -> None:
     add_grid(axes, "y")
 
 
-def _stack(axes: Axes, stacks: list[dict[str, float]], names: list[str]) -> None:
-    """Draw one stacked bar for each of `stacks`; tiny components become "other"."""
+def stack_bars(axes: Axes, stacks: list[dict[str, float]], names: list[str]) -> None:
+    """Draw one stacked bar for each of `stacks`; tiny components become "other".
+
+    A component that one of them lacks has no height there.
+    """
     tallest = max(sum(stack.values()) for stack in stacks)
     shown = [
         component
-        for component in stacks[0]
-        if max(stack[component] for stack in stacks) >= SMALLEST_SHARE * tallest
+        for component in dict.fromkeys(name for stack in stacks for name in stack)
+        if max(stack.get(component, 0.0) for stack in stacks) >= SMALLEST_SHARE * tallest
     ]
-    heights = {component: [stack[component] for stack in stacks] for component in shown}
-    rest = [sum(stack.values()) - sum(stack[c] for c in shown) for stack in stacks]
+    heights = {component: [stack.get(component, 0.0) for stack in stacks] for component in shown}
+    rest = [sum(stack.values()) - sum(stack.get(c, 0.0) for c in shown) for stack in stacks]
     if max(rest) > 1e-9 * tallest:
         heights["other"] = rest
     bottom = np.zeros(len(stacks))

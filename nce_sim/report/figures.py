@@ -14,7 +14,7 @@ from nce_sim.report.machine_figure import figure_machine
 from nce_sim.report.resilience_figures import figure_layer_resilience, figure_spatial_resilience
 from nce_sim.report.roofline_figure import figure_roofline
 from nce_sim.report.selection import (
-    all_protected_run,
+    end_run,
     focus_fraction,
     focus_run,
     lead_method,
@@ -66,7 +66,7 @@ TORNADO_CAPTION = (
 
 def _tornado(result: MainJobResult) -> Figure | None:
     """Return how energy, and what the split in focus saves, depend on the figures."""
-    run, protected = focus_run(result), all_protected_run(result)
+    run, protected = focus_run(result), end_run(result, 0.0)
     if protected is None or run is protected:
         return None
     machine, split = result.machine, f"{100 * focus_fraction(result):g} % on PEs"

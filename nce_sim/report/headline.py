@@ -3,7 +3,7 @@
 from nce_sim.accuracy.statistics import Difference
 from nce_sim.faults.models import Dropout, FaultModel
 from nce_sim.machine.engine import Run
-from nce_sim.report.selection import focus_fraction, hardest_faults, lead_method
+from nce_sim.report.selection import end_run, focus_fraction, hardest_faults, lead_method
 from nce_sim.report.style import method_name
 from nce_sim.report.wording import change, join, percent, points, with_interval
 from nce_sim.study.main_job import MainJobResult
@@ -64,11 +64,14 @@ def _cost(result: MainJobResult) -> list[str]:
     )
     compared = [
         f"everything {name} takes {end.latency_us:,.0f} us and {end.energy.total_pj / 1e6:,.0f} uJ"
-        for name, end in (("protected", _end(result, 0.0)), ("unprotected", _end(result, 1.0)))
+        for name, end in (
+            ("protected", end_run(result, 0.0)),
+            ("unprotected", end_run(result, 1.0)),
+        )
         if end is not None
     ]
     sentences = [f"{sentence}; {join(compared)}." if compared else f"{sentence}."]
-    protected = _end(result, 0.0)
+    protected = end_run(result, 0.0)
     if protected is not None and fraction > 0:
         sentences.append(_against_protected(run, protected))
     return sentences
@@ -77,13 +80,6 @@ def _cost(result: MainJobResult) -> list[str]:
 def _machine(result: MainJobResult) -> str:
     area = result.area
     return f"{result.machine.config.name} ({area.total_mm2:.2f} mm²)"
-
-
-def _end(result: MainJobResult, fraction: float) -> Run | None:
-    """Return the run at one end of the splits, if the plan holds it."""
-    if fraction not in result.plan.fractions:
-        return None
-    return result.hardware_of(lead_method(result), fraction)
 
 
 def _against_protected(run: Run, protected: Run) -> str:
@@ -113,7 +109,7 @@ def _against_protected(run: Run, protected: Run) -> str:
 
 def _worthwhile(result: MainJobResult) -> list[str]:
     """Name the splits that save energy, and say whether any saves time."""
-    protected = _end(result, 0.0)
+    protected = end_run(result, 0.0)
     if protected is None:
         return []
     lead = lead_method(result)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nce_sim.cost.area import area_alone
 from nce_sim.cost.peak import power_by_component
 from nce_sim.cost.sensitivity import swings
+from nce_sim.report.cost_figures import stack_bars
 from nce_sim.report.machine_cost import (
     MachineCost,
     action_rows,
@@ -20,7 +19,7 @@ from nce_sim.report.machine_cost import (
     headline,
 )
 from nce_sim.report.study_page import StudyReport
-from nce_sim.report.style import COMPONENT_COLOURS, OTHER_COLOUR, add_grid, new_figure, styled
+from nce_sim.report.style import add_grid, new_figure, styled
 from nce_sim.report.tornado_figure import figure_tornado
 
 
@@ -70,7 +69,7 @@ def figure_cost(costs: Sequence[MachineCost]) -> Figure:
     figure = new_figure(4.6, "Area and peak power by component")
     area_axes, power_axes = figure.subplots(1, 2)
     names = [cost.name for cost in costs]
-    _stack(area_axes, names, [dict(cost.area.by_component_mm2) for cost in costs])
+    stack_bars(area_axes, [dict(cost.area.by_component_mm2) for cost in costs], names)
     low = [cost.area.total_mm2 - cost.area.low_mm2 for cost in costs]
     high = [cost.area.high_mm2 - cost.area.total_mm2 for cost in costs]
     area_axes.errorbar(
@@ -78,10 +77,8 @@ def figure_cost(costs: Sequence[MachineCost]) -> Figure:
         elinewidth=1, capsize=3,
     )  # fmt: skip
     area_axes.set_ylabel("Area (mm²)")
-    _stack(
-        power_axes, names,
-        [{name: power.peak_mw for name, power in cost.power.items()} for cost in costs],
-    )  # fmt: skip
+    peaks = [{name: power.peak_mw for name, power in cost.power.items()} for cost in costs]
+    stack_bars(power_axes, peaks, names)
     power_axes.set_ylabel("Power, all lanes at work (mW)")
     handles: dict[str, Artist] = {}
     for axes in (area_axes, power_axes):
@@ -95,17 +92,6 @@ def figure_cost(costs: Sequence[MachineCost]) -> Figure:
         loc="outside lower center", ncols=3,
     )  # fmt: skip
     return figure
-
-
-def _stack(axes: Axes, names: list[str], stacks: list[dict[str, float]]) -> None:
-    """Stack the components of each machine; one that has none of them has a bar of no height."""
-    bottom = np.zeros(len(stacks))
-    for component in dict.fromkeys(name for stack in stacks for name in stack):
-        height = np.array([stack.get(component, 0.0) for stack in stacks])
-        if height.max() > 0.003 * max(sum(stack.values()) for stack in stacks):
-            colour = COMPONENT_COLOURS.get(component, OTHER_COLOUR)
-            axes.bar(names, height, 0.7, bottom, color=colour, label=component)
-            bottom += height
 
 
 def _tornado(cost: MachineCost) -> Figure:

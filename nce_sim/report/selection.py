@@ -24,11 +24,11 @@ def focus_run(result: MainJobResult) -> Run:
     return result.hardware_of(lead_method(result), focus_fraction(result))
 
 
-def all_protected_run(result: MainJobResult) -> Run | None:
-    """Return the run in which everything is protected, if the plan has one."""
-    if 0.0 not in result.plan.fractions:
+def end_run(result: MainJobResult, fraction: float) -> Run | None:
+    """Return the run at one end of the splits, if the plan holds it."""
+    if fraction not in result.plan.fractions:
         return None
-    return result.hardware_of(lead_method(result), 0.0)
+    return result.hardware_of(lead_method(result), fraction)
 
 
 def dropouts(result: MainJobResult) -> list[FaultModel]:

@@ -16,7 +16,7 @@ from nce_sim.accuracy.statistics import Difference, paired_difference
 from nce_sim.config.figures import figures_of, taken_at, with_figure_at
 from nce_sim.config.machine import Machine
 from nce_sim.config.technology import End, Technology
-from nce_sim.cost.actions import Action, actions_of
+from nce_sim.cost.actions import Action, actions_of, spent_pj
 from nce_sim.cost.activity import Activity, total
 from nce_sim.cost.area import area, area_alone
 from nce_sim.errors import InputError
@@ -179,7 +179,7 @@ def _actions(machine: Machine, table: Table) -> tuple[Action, ...]:
 
 
 def _spent_uj(answer: Answer, actions: Sequence[Action]) -> float:
-    return sum(each.count(answer.activity) * each.energy_pj for each in actions) / PJ_PER_UJ
+    return spent_pj(actions, answer.activity) / PJ_PER_UJ
 
 
 @dataclass(frozen=True)
