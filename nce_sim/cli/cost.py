@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim import __version__
-from nce_sim.cli.single import JsonOption
+from nce_sim.cli.options import JsonOption
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 

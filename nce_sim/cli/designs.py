@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
+from nce_sim.cli.make_ranking import choose_ranking
+from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.cli.progress import stages
-from nce_sim.cli.single import JsonOption, SeedOption, choose_ranking
 from nce_sim.cli.studies import (
     MachineOption,
     MethodOption,

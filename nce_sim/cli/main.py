@@ -5,7 +5,18 @@ import sys
 import typer
 
 from nce_sim import __version__
-from nce_sim.cli import cost, describe, designs, inject, protection, run, safety, single, studies
+from nce_sim.cli import (
+    cost,
+    describe,
+    designs,
+    inject,
+    protection,
+    rank,
+    run,
+    safety,
+    simulate,
+    studies,
+)
 from nce_sim.errors import InputError
 
 INTERRUPTED = 130
@@ -20,8 +31,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("run")(run.run)
-app.command("rank")(single.rank_neurons)
-app.command("simulate")(single.simulate_split)
+app.command("rank")(rank.rank_neurons)
+app.command("simulate")(simulate.simulate_split)
 app.command("inject")(inject.inject_faults)
 app.command("safety")(safety.safety)
 app.command("balance")(studies.balance)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nce_sim.cli.single import JsonOption
+from nce_sim.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from nce_sim.config.array_scheme import ArrayScheme

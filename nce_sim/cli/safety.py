@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim import __version__
+from nce_sim.cli.make_ranking import choose_ranking
+from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.cli.progress import stages
-from nce_sim.cli.single import JsonOption, SeedOption, choose_ranking
 from nce_sim.cli.studies import MachineOption, MethodOption, ModelArgument, RankingOption
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable

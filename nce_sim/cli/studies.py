@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim import __version__
+from nce_sim.cli.make_ranking import choose_ranking
+from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.cli.progress import stages
-from nce_sim.cli.single import JsonOption, SeedOption, choose_ranking
 from nce_sim.files import check_writable
 
 if TYPE_CHECKING:

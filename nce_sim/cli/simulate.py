@@ -1,16 +1,16 @@
-"""`nce-sim rank` and `nce-sim simulate`: one ranking, one split."""
+"""`nce-sim simulate`: one split on a machine."""
 
 import json
 import re
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from nce_sim.cli.make_ranking import choose_ranking
+from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -18,69 +18,8 @@ from nce_sim.files import check_writable
 if TYPE_CHECKING:
     from nce_sim.cli.progress import Stage
     from nce_sim.config.machine_schema import MachineConfig
-    from nce_sim.faults.models import FaultModel
     from nce_sim.report.run_report import RunReport
-    from nce_sim.resilience.ranking import Ranking
-    from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of all random draws.")]
-
-
-def rank_neurons(
-    model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
-    method: Annotated[
-        str, typer.Option(help="lrp, gradient, fault-aware, random, activation ...")
-    ] = "lrp",
-    fault: Annotated[
-        str | None,
-        typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
-    precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="File for the ranking.")] = Path("ranking.npz"),
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Rank all neurons of a network, least resilient first, and save the ranking.
-
-    Example: nce-sim rank allcnn-fashion --method fault-aware --fault noise=3 --out aware.npz
-    """
-    from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import load_model
-
-    check_device(device)
-    network = load_model(model)
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder: name a file for the ranking")
-    check_writable(out.parent)
-    if (fault is not None) != (method == "fault-aware"):
-        raise InputError("--fault goes with --method fault-aware, and that needs it: dropout=0.5")
-    ranking = _make_ranking(model, network, method, images, precision, device, seed, fault)
-    ranking.save(out)
-    origin = asdict(ranking.origin)
-    if as_json:
-        lost = dict(ranking.lost_relevance)
-        typer.echo(json.dumps({**origin, "lost_relevance": lost, "file": str(out)}, indent=2))
-        return
-    table = Table(title=f"{network.name}: {network.neurons:,} neurons by {method}", box=None)
-    for column in ("layer", "neurons", "lost relevance", "never relevant"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    for name, values in ranking.relevance.items():
-        lost_share = ranking.lost_relevance.get(name)
-        table.add_row(
-            name,
-            f"{values.size:,}",
-            "" if lost_share is None else f"{lost_share:.2%}",
-            f"{(values == 0).mean():.2%}",
-        )
-    console = Console()
-    console.print(table)
-    if ranking.origin.stability is not None:
-        console.print(f"Spearman correlation of two halves: {ranking.origin.stability:.4f}")
-    console.print(f"saved to {out}", soft_wrap=True)
 
 
 def simulate_split(
@@ -221,70 +160,3 @@ def _print(report: "RunReport", out: Path | None, trace: Path | None) -> None:
         typer.echo(f"{trace} is the trace: open it in ui.perfetto.dev")
     if out is not None:
         typer.echo(f"{out / 'index.html'} is the page")
-
-
-def choose_ranking(
-    model: str, network: "Workload", ranking: Path | None, method: str | None, images: int | None,
-    seed: int,
-) -> "Ranking":  # fmt: skip
-    """Return the saved ranking, or rank anew: by LRP with 500 images if nothing else is asked."""
-    from nce_sim.resilience.ranking import Ranking
-
-    if ranking is None:
-        return _make_ranking(model, network, method or "lrp", images or 500, "float32", "cpu", seed)
-    if method is not None or images is not None:
-        raise InputError("--ranking is a saved ranking: give it without --method and --images")
-    return Ranking.load(ranking, network)
-
-
-def _fault(
-    text: str, network: "Workload", data: "Dataset", device: str
-) -> "FaultModel":  # fmt: skip
-    """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""
-    from nce_sim.accuracy.evaluate import mean_activation
-    from nce_sim.faults.models import Dropout, GaussianNoise
-
-    kind, _, level = text.partition("=")
-    try:
-        value = float(level)
-    except ValueError:
-        kind = ""
-    if kind == "dropout":
-        return Dropout(value)
-    if kind == "noise":
-        return GaussianNoise(value, mean_activation(network, data.images, device=device))
-    raise InputError(f"--fault must be dropout=P or noise=SIGMA, such as dropout=0.5, not '{text}'")
-
-
-def _make_ranking(
-    model: str, network: "Workload", method: str, images: int, precision: str, device: str,
-    seed: int, fault: str | None = None,
-) -> "Ranking":  # fmt: skip
-    """Rank with the first images of the model's own data set."""
-    from nce_sim.resilience.ranking import rank
-    from nce_sim.workload.datasets import load_data
-    from nce_sim.workload.models import load_description
-
-    if method == "random":
-        return rank(network, None, None, "random", seed=seed)
-    if method == "fault-aware" and fault is None:
-        raise InputError(
-            "a fault-aware ranking needs its fault: make it with nce-sim rank --method fault-aware "
-            "--fault dropout=0.5, and give it as --ranking"
-        )
-    name = load_description(model)[0].data
-    if name is None:
-        raise InputError(
-            f"model '{model}' names no data set to rank with: use --method random, or rank it "
-            f"with your own images in Python"
-        )
-    part = "ranking" if images <= 5000 else "train"
-    data = load_data(name, part).first(images)
-    with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", images)
-        return rank(
-            network, data.images, data.labels, method, seed=seed, precision=precision,
-            fault=None if fault is None else _fault(fault, network, data, device),
-            device=device, data=f"{name}/{part}, first {images}",
-            progress=lambda done, _: advance(done),
-        )  # fmt: skip
