@@ -35,8 +35,6 @@ def make_ranking(
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of the model's own data set."""
     from nce_sim.resilience.ranking import rank
-    from nce_sim.workload.datasets import load_data
-    from nce_sim.workload.models import load_description
 
     if method == "random":
         return rank(network, None, None, "random", seed=seed)
@@ -45,25 +43,32 @@ def make_ranking(
             "a fault-aware ranking needs its fault: make it with nce-sim rank --method fault-aware "
             "--fault dropout=0.5, and give it as --ranking"
         )
+    data = ranking_data(model, images)
+    with stages(Console(stderr=True)) as stage:
+        advance = stage(f"ranking by {method}", images)
+        return rank(
+            network, data.images, data.labels, method, seed=seed, precision=precision,
+            fault=None if fault is None else fault_of(fault, network, data, device),
+            device=device, data=f"{data.name}/{data.part}, first {images}",
+            progress=lambda done, _: advance(done),
+        )  # fmt: skip
+
+
+def ranking_data(model: str, images: int) -> "Dataset":
+    """Return the first training images of the model's own data set."""
+    from nce_sim.workload.datasets import load_data
+    from nce_sim.workload.models import load_description
+
     name = load_description(model)[0].data
     if name is None:
         raise InputError(
             f"model '{model}' names no data set to rank with: use --method random, or rank it "
             f"with your own images in Python"
         )
-    part = "ranking" if images <= 5000 else "train"
-    data = load_data(name, part).first(images)
-    with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", images)
-        return rank(
-            network, data.images, data.labels, method, seed=seed, precision=precision,
-            fault=None if fault is None else _fault(fault, network, data, device),
-            device=device, data=f"{name}/{part}, first {images}",
-            progress=lambda done, _: advance(done),
-        )  # fmt: skip
+    return load_data(name, "ranking" if images <= 5000 else "train").first(images)
 
 
-def _fault(
+def fault_of(
     text: str, network: "Workload", data: "Dataset", device: str
 ) -> "FaultModel":  # fmt: skip
     """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nce_sim.cli.compare import compare_methods
 from nce_sim.cli.make_ranking import make_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.errors import InputError
@@ -21,17 +22,53 @@ def rank_neurons(
         str, typer.Option(help="lrp, gradient, fault-aware, random, activation ...")
     ] = "lrp",
     fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma). With --compare, "
+            "repeat for several. [default there: dropout=0.5, noise=3]"
+        ),
+    ] = None,
+    compare: Annotated[
         str | None,
-        typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
+        typer.Option(
+            help="Compare these methods, and saved rankings (.npz), with commas between them; or "
+            "all. Writes a page with the scoreboard."
+        ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="File for the ranking.")] = Path("ranking.npz"),
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Of --compare: share of the neurons on PEs; repeat for a grid. "
+            "[default: 0.2, 0.4, 0.6, 0.8, 0.9]"
+        ),
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(min=2, help="Of --compare: images to classify. [default: 1000]")
+    ] = None,
+    realisations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --compare: how often each is struck. [default: 1]"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Of --compare: what the others are held against. [default: lrp]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the ranking, or folder of --compare. [default: ranking.npz, "
+            "nce-rankings]"
+        ),
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Rank all neurons of a network, least resilient first, and save the ranking.
+
+    With --compare, measure instead how much accuracy the splits of several rankings lose.
 
     Example: nce-sim rank allcnn-fashion --method fault-aware --fault noise=3 --out aware.npz
     """
@@ -40,12 +77,31 @@ def rank_neurons(
 
     check_device(device)
     network = load_model(model)
+    only_compared = {
+        "--fraction": fraction, "--test-images": test_images, "--realisations": realisations,
+        "--reference": reference,
+    }  # fmt: skip
+    if compare is not None:
+        compare_methods(
+            model, network, compare, fault or (), fraction or (), images, test_images or 1000,
+            realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
+            as_json,
+        )  # fmt: skip
+        return
+    for option, given in only_compared.items():
+        if given is not None:
+            raise InputError(f"{option} goes with --compare")
+    out = out or Path("ranking.npz")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file for the ranking")
     check_writable(out.parent)
-    if (fault is not None) != (method == "fault-aware"):
-        raise InputError("--fault goes with --method fault-aware, and that needs it: dropout=0.5")
-    ranking = make_ranking(model, network, method, images, precision, device, seed, fault)
+    if bool(fault) != (method == "fault-aware") or len(fault or ()) > 1:
+        raise InputError(
+            "--fault goes with --method fault-aware, which needs one: dropout=0.5; several go with "
+            "--compare"
+        )
+    known = fault[0] if fault else None
+    ranking = make_ranking(model, network, method, images, precision, device, seed, known)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:

@@ -114,7 +114,7 @@ class GaussianNoise:
         return slope.square().mul_((self.sigma * self.mean_activation[layer]) ** 2)
 
     def __str__(self) -> str:
-        return f"Gaussian noise sigma = {self.sigma:g}"
+        return f"noise sigma = {self.sigma:g}"
 
 
 FaultModel = Dropout | GaussianNoise

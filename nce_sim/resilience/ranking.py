@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
@@ -279,11 +279,33 @@ def _sum_over_blocks(
     return even, odd
 
 
+def rank_correlation(one: Ranking, other: Ranking) -> float:
+    """Return Spearman's correlation of two rankings of one network; NaN if one knows no order.
+
+    Equal scores share their places. Raises InputError for rankings of different networks.
+    """
+    if one.origin.network_identity != other.origin.network_identity:
+        raise InputError(
+            f"rankings of two networks, '{one.origin.network}' and '{other.origin.network}', have "
+            f"no correlation"
+        )
+    return _spearman(one.relevance, other.relevance)
+
+
+def _spearman(
+    one: Mapping[str, NDArray[np.float64]], other: Mapping[str, NDArray[np.float64]]
+) -> float:
+    """Return Spearman's correlation over all neurons; NaN where one finds all of them alike."""
+    scores = [np.concatenate([values.ravel() for values in half.values()]) for half in (one, other)]
+    if any((values == values[0]).all() for values in scores):
+        return nan
+    return float(spearmanr(*scores).statistic)
+
+
 def _stability(
     even: Mapping[str, NDArray[np.float64]], odd: Mapping[str, NDArray[np.float64]]
 ) -> float | None:
-    halves = [np.concatenate([values.ravel() for values in half.values()]) for half in (even, odd)]
-    statistic = float(spearmanr(*halves).statistic)
+    statistic = _spearman(even, odd)
     return statistic if isfinite(statistic) else None
 
 
