@@ -30,11 +30,12 @@ def choose_ranking(
 
 
 def make_ranking(
-    model: str, network: "Workload", method: str, images: int, precision: str, device: str,
+    model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
     seed: int, fault: str | None = None,
 ) -> "Ranking":  # fmt: skip
-    """Rank with the first images of the model's own data set."""
+    """Rank with the first images of the model's own data set: all for ranking if none are asked."""
     from nce_sim.resilience.ranking import rank
+    from nce_sim.workload.dataset_descriptions import ranking_part
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.models import load_description
 
@@ -51,14 +52,15 @@ def make_ranking(
             f"model '{model}' names no data set to rank with: use --method random, or rank it "
             f"with your own images in Python"
         )
-    part = "ranking" if images <= 5000 else "train"
-    data = load_data(name, part).first(images)
+    part = "ranking" if images is None else ranking_part(name, images)
+    whole = load_data(name, part)
+    data = whole.first(len(whole) if images is None else images)
     with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", images)
+        advance = stage(f"ranking by {method}", len(data))
         return rank(
             network, data.images, data.labels, method, seed=seed, precision=precision,
             fault=None if fault is None else _fault(fault, network, data, device),
-            device=device, data=f"{name}/{part}, first {images}",
+            device=device, data=f"{name}/{part}, first {len(data)}",
             progress=lambda done, _: advance(done),
         )  # fmt: skip
 

@@ -24,7 +24,12 @@ def rank_neurons(
         str | None,
         typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Training images to average over; all that are bundled for it if not given."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="File for the ranking.")] = Path("ranking.npz"),
