@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
+    from nce_sim.accuracy.exhaustive import ExhaustiveDamage, exhaustive_damage
     from nce_sim.accuracy.inject import InjectionResult, inject
     from nce_sim.accuracy.latency import latencies
     from nce_sim.accuracy.measured_safety import SafetyEffort, assess_safety
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.protection.coverage import Coverage, coverage
+    from nce_sim.resilience.correlation import rank_correlation
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.safety.assessment import Safety, SafetyInputs
@@ -50,6 +52,7 @@ _HOMES = {
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "Elements": "nce_sim.faults.processes",
+    "ExhaustiveDamage": "nce_sim.accuracy.exhaustive",
     "Fault": "nce_sim.faults.processes",
     "Gaussian": "nce_sim.faults.effects",
     "GaussianNoise": "nce_sim.faults.models",
@@ -77,6 +80,7 @@ _HOMES = {
     "calibrate": "nce_sim.workload.calibration",
     "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
+    "exhaustive_damage": "nce_sim.accuracy.exhaustive",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
     "load_data": "nce_sim.workload.datasets",
@@ -85,17 +89,19 @@ _HOMES = {
     "load_voltage": "nce_sim.config.voltage",
     "mean_activation": "nce_sim.accuracy.evaluate",
     "rank": "nce_sim.resilience.ranking",
+    "rank_correlation": "nce_sim.resilience.correlation",
     "simulate": "nce_sim.machine.engine",
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
-    "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
-    "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
-    "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site", "Split", "StuckAt", "Transient",
-    "VoltageTable", "Workload", "Zero", "assess_safety", "calibrate", "coverage", "evaluate",
-    "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
-    "mean_activation", "rank", "simulate",
+    "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage",
+    "Dataset", "Dropout", "Elements", "ExhaustiveDamage", "Fault", "Gaussian", "GaussianNoise",
+    "InjectionResult", "InputError", "Intermittent", "Machine", "OperatingPoint", "Permanent",
+    "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site",
+    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "assess_safety",
+    "calibrate", "coverage", "evaluate", "exhaustive_damage", "inject", "latencies",
+    "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
+    "rank_correlation", "simulate",
 ]  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from small_networks import all_convolutional, images, labels
 import nce_sim as nce
 from nce_sim.accuracy.evaluate import predict_variants
 from nce_sim.accuracy.statistics import mean_difference
-from nce_sim.resilience.ranking import rank_correlation
 from nce_sim.study.ranking_comparison import ComparisonPlan, compare_rankings
 
 FRACTIONS = (0.25, 0.5, 1.0)
@@ -153,16 +152,6 @@ def test_a_saved_ranking_competes_under_its_own_name(network, train, test_data):
     result = compare_rankings(network, train, test_data, plan, quiet)
     assert result.rankings["mine"] == (own,)
     assert [cell.gain is None for cell in result.cells] == [False, True]
-
-
-def test_correlation_of_rankings(network, train):
-    lrp = nce.rank(network, train.images, train.labels, "lrp")
-    random = nce.rank(network, None, None, "random", seed=1)
-    assert rank_correlation(lrp, lrp) == pytest.approx(1)
-    assert abs(rank_correlation(lrp, random)) < 4 / sqrt(network.neurons)
-    other = nce.Workload.from_module(all_convolutional(seed=8), torch.zeros(1, 2, 12, 12))
-    with pytest.raises(nce.InputError, match="two networks"):
-        rank_correlation(lrp, nce.rank(other, None, None, "random"))
 
 
 @pytest.mark.parametrize(

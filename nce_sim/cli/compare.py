@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nce_sim.workload.graph import Workload
 
 FAULTS = ("dropout=0.5", "noise=3")
+TEST_IMAGES = 1000
+"""Classified where the user asks for no number, as far as there are so many."""
+
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 0.9)
 
 
@@ -28,8 +31,8 @@ def compare_methods(
     entries: str,
     faults: Sequence[str],
     fractions: Sequence[float],
-    images: int,
-    test_images: int,
+    images: int | None,
+    test_images: int | None,
     realisations: int,
     reference: str,
     device: str,
@@ -40,7 +43,7 @@ def compare_methods(
     """Rank by every method, strike the splits of each with every fault, and write the scoreboard.
 
     `entries` names methods and files of saved rankings, with commas between them; "all" stands
-    for all methods.
+    for all methods but the exhaustive ones.
     """
     from nce_sim.report.ranking_report import comparison_report, summary
     from nce_sim.study.ranking_comparison import ComparisonPlan, compare_rankings
@@ -51,7 +54,8 @@ def compare_methods(
     check_writable(out)
     methods, saved = _entries(entries, network)
     train = ranking_data(model, images)
-    test = load_data(train.name, "test").first(test_images)
+    whole = load_data(train.name, "test")
+    test = whole.first(min(len(whole), TEST_IMAGES) if test_images is None else test_images)
     plan = ComparisonPlan(
         methods=methods,
         faults=tuple(fault_of(each, network, train, device) for each in faults or FAULTS),

@@ -30,10 +30,10 @@ def choose_ranking(
 
 
 def make_ranking(
-    model: str, network: "Workload", method: str, images: int, precision: str, device: str,
+    model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
     seed: int, fault: str | None = None,
 ) -> "Ranking":  # fmt: skip
-    """Rank with the first images of the model's own data set."""
+    """Rank with the first images of the model's own data set: all for ranking if none are asked."""
     from nce_sim.resilience.ranking import rank
 
     if method == "random":
@@ -45,17 +45,18 @@ def make_ranking(
         )
     data = ranking_data(model, images)
     with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", images)
+        advance = stage(f"ranking by {method}", len(data))
         return rank(
             network, data.images, data.labels, method, seed=seed, precision=precision,
             fault=None if fault is None else fault_of(fault, network, data, device),
-            device=device, data=f"{data.name}/{data.part}, first {images}",
+            device=device, data=f"{data.name}/{data.part}, first {len(data)}",
             progress=lambda done, _: advance(done),
         )  # fmt: skip
 
 
-def ranking_data(model: str, images: int) -> "Dataset":
-    """Return the first training images of the model's own data set."""
+def ranking_data(model: str, images: int | None) -> "Dataset":
+    """Return the first training images of the model's own data set; all for ranking if None."""
+    from nce_sim.workload.dataset_descriptions import ranking_part
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.models import load_description
 
@@ -65,7 +66,9 @@ def ranking_data(model: str, images: int) -> "Dataset":
             f"model '{model}' names no data set to rank with: use --method random, or rank it "
             f"with your own images in Python"
         )
-    return load_data(name, "ranking" if images <= 5000 else "train").first(images)
+    part = "ranking" if images is None else ranking_part(name, images)
+    whole = load_data(name, part)
+    return whole.first(len(whole) if images is None else images)
 
 
 def fault_of(

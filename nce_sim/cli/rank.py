@@ -35,7 +35,12 @@ def rank_neurons(
             "all. Writes a page with the scoreboard."
         ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Training images to average over; all that are bundled for it if not given."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     fraction: Annotated[
@@ -46,7 +51,8 @@ def rank_neurons(
         ),
     ] = None,
     test_images: Annotated[
-        int | None, typer.Option(min=2, help="Of --compare: images to classify. [default: 1000]")
+        int | None,
+        typer.Option(min=2, help="Of --compare: images to classify. [default: up to 1000]"),
     ] = None,
     realisations: Annotated[
         int | None,
@@ -83,7 +89,7 @@ def rank_neurons(
     }  # fmt: skip
     if compare is not None:
         compare_methods(
-            model, network, compare, fault or (), fraction or (), images, test_images or 1000,
+            model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
             as_json,
         )  # fmt: skip

@@ -7,9 +7,9 @@ from nce_sim.accuracy.statistics import Difference
 from nce_sim.report.ranking_figures import figure_curves, figure_scores
 from nce_sim.report.study_page import StudyReport
 from nce_sim.report.style import method_name
-from nce_sim.report.wording import percent, points, with_interval
-from nce_sim.resilience.ranking import rank_correlation
-from nce_sim.study.ranking_comparison import Cell, Comparison, Score
+from nce_sim.report.wording import SPACE, percent, points, with_interval
+from nce_sim.resilience.correlation import correlation_of_scores
+from nce_sim.study.ranking_comparison import EXHAUSTIVE, Cell, Comparison, Score
 
 Row = dict[str, str | float]
 
@@ -98,19 +98,33 @@ def _short_row(result: Comparison, score: Score) -> Row:
         f"less than {method_name(result.plan.reference)}": (
             "" if score.gain is None else _with_ends(score.gain)
         ),
-        "correlation": f"{_correlation(result, score):.3f}",
+        **{
+            f"correlation, {method_name(name)}": _correlation(result, score, name)
+            for name in _yardsticks(result)
+        },
     }
 
 
 def _with_ends(difference: Difference) -> str:
     low, high = 100 * difference.low, 100 * difference.high
-    return f"{100 * difference.value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{100 * difference.value:.1f} [{low:.1f},{SPACE}{high:.1f}]"
 
 
-def _correlation(result: Comparison, score: Score) -> float:
-    """Return the rank correlation with the reference's ranking for the same fault."""
-    position = result.plan.faults.index(score.fault)
-    return rank_correlation(score.ranking, result.rankings[result.plan.reference][position])
+def _two_digits(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}"
+
+
+def _yardsticks(result: Comparison) -> list[str]:
+    """Return the methods with which all rankings are correlated: ground truth, or the reference."""
+    truths = [method for method in result.plan.methods if method in EXHAUSTIVE]
+    return truths or [result.plan.reference]
+
+
+def _correlation(result: Comparison, score: Score, method: str) -> float | str:
+    """Return the rank correlation with another method's ranking for the same fault, if any."""
+    reference = result.rankings[method][result.plan.faults.index(score.fault)]
+    found = correlation_of_scores(score.ranking.relevance, reference.relevance)
+    return "" if found is None else found
 
 
 def score_row(result: Comparison, score: Score) -> Row:
@@ -124,7 +138,8 @@ def score_row(result: Comparison, score: Score) -> Row:
     }
     for name, value in (("gain", "value"), ("gain_low", "low"), ("gain_high", "high")):
         row[name] = "" if score.gain is None else 100 * getattr(score.gain, value)
-    row["correlation_with_reference"] = _correlation(result, score)
+    for method in dict.fromkeys((result.plan.reference, *_yardsticks(result))):
+        row[f"correlation_{method}"] = _correlation(result, score, method)
     stability = score.ranking.origin.stability
     row["stability"] = "" if stability is None else stability
     return row

@@ -62,6 +62,8 @@ METHOD_NAMES = {
     "gradient_x_activation": "Gradient x activation",
     "activation": "Activation",
     "fault-aware": "Fault-aware",
+    "exhaustive-loss": "Exhaustive, loss",
+    "exhaustive-margin": "Exhaustive, margin",
 }
 METHOD_COLOURS = {
     "lrp": "#0072b2",
@@ -70,6 +72,8 @@ METHOD_COLOURS = {
     "gradient_x_activation": "#56b4e9",
     "activation": "#b38f00",
     "fault-aware": "#007a5a",
+    "exhaustive-loss": "#000000",
+    "exhaustive-margin": "#7a5195",
 }
 METHOD_MARKERS = {
     "lrp": "o",
@@ -78,6 +82,8 @@ METHOD_MARKERS = {
     "gradient_x_activation": "D",
     "activation": "v",
     "fault-aware": "P",
+    "exhaustive-loss": "*",
+    "exhaustive-margin": "X",
 }
 
 DOMAIN_COLOURS = {PROTECTED: "#007a5a", UNPROTECTED: "#b3588b"}

@@ -39,9 +39,13 @@ def objective_of(name: Objective, outputs: Tensor, labels: Tensor) -> Tensor:
     """Return the objective summed over the images; `outputs` are images x classes."""
     if name == "loss":
         return functional.cross_entropy(outputs, labels, reduction="sum")
+    return margins(outputs, labels).sum()
+
+
+def margins(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return each image's margin: the label's output less the largest other."""
     own = outputs.gather(1, labels[:, None])[:, 0]
-    others = outputs.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return (own - others).sum()
+    return own - outputs.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
 class DamageScores:

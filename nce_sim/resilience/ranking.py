@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isfinite, nan
 from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
@@ -13,12 +12,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from nce_sim.errors import InputError
 from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
+from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.split import (
@@ -51,8 +50,9 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Origin:
     """What made a ranking. `stability` is the Spearman correlation between the rankings of the
-    even and of the odd blocks of images; None where there were fewer than two blocks, or one
-    half found all neurons alike. `fault` is the fault that a fault-aware ranking knew.
+    even and of the odd blocks of images; None where there were fewer than two blocks, one half
+    found all neurons alike, or it was not measured. `fault` is the fault that a fault-aware ranking
+    knew, or that an exhaustive one injected.
     """
 
     method: str
@@ -239,7 +239,7 @@ def rank(
             images=count,
             seed=None,
             precision=precision,
-            stability=_stability(*halves) if count > block_length(network) else None,
+            stability=correlation_of_scores(*halves) if count > block_length(network) else None,
             fault=None if fault is None else str(fault),
         ),
         relevance,
@@ -277,36 +277,6 @@ def _sum_over_blocks(
         for half in halves
     )
     return even, odd
-
-
-def rank_correlation(one: Ranking, other: Ranking) -> float:
-    """Return Spearman's correlation of two rankings of one network; NaN if one knows no order.
-
-    Equal scores share their places. Raises InputError for rankings of different networks.
-    """
-    if one.origin.network_identity != other.origin.network_identity:
-        raise InputError(
-            f"rankings of two networks, '{one.origin.network}' and '{other.origin.network}', have "
-            f"no correlation"
-        )
-    return _spearman(one.relevance, other.relevance)
-
-
-def _spearman(
-    one: Mapping[str, NDArray[np.float64]], other: Mapping[str, NDArray[np.float64]]
-) -> float:
-    """Return Spearman's correlation over all neurons; NaN where one finds all of them alike."""
-    scores = [np.concatenate([values.ravel() for values in half.values()]) for half in (one, other)]
-    if any((values == values[0]).all() for values in scores):
-        return nan
-    return float(spearmanr(*scores).statistic)
-
-
-def _stability(
-    even: Mapping[str, NDArray[np.float64]], odd: Mapping[str, NDArray[np.float64]]
-) -> float | None:
-    statistic = _spearman(even, odd)
-    return statistic if isfinite(statistic) else None
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:

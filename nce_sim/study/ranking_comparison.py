@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.accuracy.evaluate import Variant, predict_variants
+from nce_sim.accuracy.exhaustive import ExhaustiveDamage, Measure, exhaustive_damage
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Difference,
@@ -36,12 +37,18 @@ Stage = Callable[[str, int], Callable[[int], None]]
 BY_KIND = ("fault-aware",)
 """Methods whose order depends on the kind of fault, not on how bad it is."""
 
+EXHAUSTIVE: Mapping[str, Measure] = {"exhaustive-loss": "loss", "exhaustive-margin": "margin"}
+"""Ground truth by striking every neuron in turn: affordable for small networks."""
+
+COMPARED = (*METHODS, *EXHAUSTIVE)
+"""All that can be compared."""
+
 
 @dataclass(frozen=True)
 class ComparisonPlan:
     """What is compared, on the first images of each part of the data.
 
-    `methods` are names of `nce_sim.resilience.ranking.METHODS`, or of `saved` rankings.
+    `methods` are names of `COMPARED`, or of `saved` rankings.
     `reference` is the method that all others are held against; it is one of `methods`.
     Raises InputError for unknown or repeated methods, and for fractions that are none or do not
     rise.
@@ -60,8 +67,10 @@ class ComparisonPlan:
 
     def __post_init__(self) -> None:
         for name in self.methods:
-            if name not in (*METHODS, *self.saved):
-                raise InputError(f"unknown ranking method '{name}': known are {', '.join(METHODS)}")
+            if name not in (*COMPARED, *self.saved):
+                raise InputError(
+                    f"unknown ranking method '{name}': known are {', '.join(COMPARED)}"
+                )
         if len(set(self.methods)) < len(self.methods) or len(self.methods) < 2:
             raise InputError("compare at least two methods, each once")
         if self.reference not in self.methods:
@@ -247,11 +256,16 @@ def rank_all(
 ) -> dict[str, tuple[Ranking, ...]]:
     """Return every method's ranking for every fault; those that are alike are made once."""
     made: dict[tuple[str, str], Ranking] = {}
+    ground_truth = _GroundTruth(network, train, plan.device, stage)
     for method in plan.methods:
         for fault in plan.faults:
             key = _ranked_as(method, fault)
             if key not in made:
-                made[key] = _rank_one(network, train, method, fault, plan, stage)
+                made[key] = (
+                    ground_truth.ranking(fault, EXHAUSTIVE[method])
+                    if method in EXHAUSTIVE
+                    else _rank_one(network, train, method, fault, plan, stage)
+                )
     return {
         method: tuple(made[_ranked_as(method, fault)] for fault in plan.faults)
         for method in plan.methods
@@ -260,7 +274,9 @@ def rank_all(
 
 def _ranked_as(method: str, fault: FaultModel) -> tuple[str, str]:
     """Return what a ranking depends on: equal for those with the same order."""
-    return (method, fault.name if method in BY_KIND else "")
+    if method in EXHAUSTIVE:
+        return method, str(fault)
+    return method, fault.name if method in BY_KIND else ""
 
 
 def _rank_one(
@@ -288,3 +304,28 @@ def _rank_one(
     )
     advance(len(train))
     return made
+
+
+class _GroundTruth:
+    """Exhaustive injection of each fault, which gives the rankings by all its measures."""
+
+    def __init__(self, network: Workload, train: Dataset, device: str, stage: Stage) -> None:
+        self.network, self.train, self.device, self.stage = network, train, device, stage
+        self._found: dict[str, ExhaustiveDamage] = {}
+
+    def ranking(self, fault: FaultModel, measure: Measure) -> Ranking:
+        """Return the ranking by one measure of the damage that a fault does."""
+        if str(fault) not in self._found:
+            advance: Callable[[int], None] | None = None
+
+            def progress(done: int, total: int) -> None:
+                nonlocal advance
+                advance = advance or self.stage("striking every neuron", total)
+                advance(done)
+
+            self._found[str(fault)] = exhaustive_damage(
+                self.network, self.train.images, self.train.labels, fault, device=self.device,
+                data=f"{self.train.name}/{self.train.part}, first {len(self.train)}",
+                progress=progress,
+            )  # fmt: skip
+        return self._found[str(fault)].ranking(measure)
