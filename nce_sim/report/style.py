@@ -62,6 +62,10 @@ METHOD_NAMES = {
     "gradient_x_activation": "Gradient x activation",
     "activation": "Activation",
     "fault-aware": "Fault-aware",
+    "lrp-epsilon": "LRP, epsilon rule",
+    "lrp-gamma": "LRP, gamma rule",
+    "fisher": "Fisher",
+    "conductance": "Conductance",
 }
 METHOD_COLOURS = {
     "lrp": "#0072b2",
@@ -70,6 +74,10 @@ METHOD_COLOURS = {
     "gradient_x_activation": "#56b4e9",
     "activation": "#b38f00",
     "fault-aware": "#007a5a",
+    "lrp-epsilon": "#8064a2",
+    "lrp-gamma": "#cc79a7",
+    "fisher": "#333333",
+    "conductance": "#e69f00",
 }
 METHOD_MARKERS = {
     "lrp": "o",
@@ -78,6 +86,10 @@ METHOD_MARKERS = {
     "gradient_x_activation": "D",
     "activation": "v",
     "fault-aware": "P",
+    "lrp-epsilon": "X",
+    "lrp-gamma": "p",
+    "fisher": "*",
+    "conductance": "h",
 }
 
 DOMAIN_COLOURS = {PROTECTED: "#007a5a", UNPROTECTED: "#b3588b"}
