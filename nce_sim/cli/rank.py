@@ -19,7 +19,11 @@ from nce_sim.files import check_writable
 def rank_neurons(
     model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
     method: Annotated[
-        str, typer.Option(help="lrp, gradient, fault-aware, random, activation ...")
+        str,
+        typer.Option(
+            help="lrp, lrp-epsilon, lrp-gamma, gradient, gradient_x_activation, activation, "
+            "fisher, conductance, fault-aware or random."
+        ),
     ] = "lrp",
     fault: Annotated[
         list[str] | None,

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
@@ -17,9 +17,10 @@ from torch import Tensor
 from nce_sim.errors import InputError
 from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
+from nce_sim.resilience.conductance import conductance
 from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
-from nce_sim.resilience.relevance import RelevancePropagation
+from nce_sim.resilience.relevance import RULES, RelevancePropagation
 from nce_sim.resilience.split import (
     Alignment,
     Block,
@@ -40,7 +41,7 @@ from nce_sim.workload.execute import (
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
-METHODS = ("lrp", *SCORES, "fault-aware", "random")
+METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
 """Ways to rank; all but "random" look at images."""
 
 Progress = Callable[[int, int], None]
@@ -73,7 +74,7 @@ class Ranking:
     `relevance` maps a layer's name to a float64 array of the layer's shape (C x H x W or
     features). For methods other than "lrp" it holds their score: what matters is the order.
     `lost_relevance` is the share of an image's relevance (1) that never reached a layer,
-    averaged over the images; only LRP has it.
+    averaged over the images; only "lrp" has it.
     """
 
     origin: Origin
@@ -194,9 +195,10 @@ def rank(
     """Rank the neurons of `network` by their mean relevance over `images`.
 
     `method` is one of `METHODS`; "random" takes None for images and labels and draws each
-    resilience as |N(0, 1)| from `seed`, and the others need no seed. "fault-aware" takes a `fault`,
-    Dropout or GaussianNoise, and ranks by the damage that is expected from it. `precision` is
-    "float32" or, for "lrp", "mixed". Images are streamed in blocks: memory does not grow with
+    resilience as |N(0, 1)| from `seed`, and the others need no seed. Signed credit ("lrp-epsilon",
+    "lrp-gamma", "conductance") counts by its magnitude in each image. "fault-aware" takes a
+    `fault`, Dropout or GaussianNoise, and ranks by the damage that is expected from it. `precision`
+    is "float32" or, for "lrp", "mixed". Images are streamed in blocks: memory does not grow with
     their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
@@ -219,13 +221,7 @@ def rank(
     if precision not in known:
         raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
     check_device(device)
-    scores: BlockScores
-    if method == "lrp":
-        scores = RelevancePropagation(network, precision, device)
-    elif fault is not None:
-        scores = DamageScores(prepare(network, "float32", device), fault)
-    else:
-        scores = GradientScores(prepare(network, "float32", device), SCORES[method])
+    scores = _scores(network, method, fault, precision, device)
     halves = _sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)
     relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
@@ -245,6 +241,37 @@ def rank(
         relevance,
         {name: 1.0 - float(values.sum()) for name, values in relevance.items()} if is_lrp else {},
     )
+
+
+def _scores(
+    network: Workload, method: str, fault: Damaging | None, precision: str, device: str
+) -> BlockScores:
+    """Return what scores a block of images; signed credit counts by its magnitude."""
+    if method == "lrp":
+        return RelevancePropagation(network, RULES[method], precision, device)
+    if method in RULES:
+        return _Magnitudes(RelevancePropagation(network, RULES[method], precision, device))
+    executable = prepare(network, "float32", device)
+    if method == "conductance":
+        return _Magnitudes(partial(conductance, executable))
+    if fault is not None:
+        return DamageScores(executable, fault)
+    return GradientScores(executable, SCORES[method])
+
+
+@dataclass(frozen=True)
+class _Magnitudes:
+    """The magnitudes of signed scores, image by image.
+
+    A neuron that speaks for the label in one image and against it in the next matters in both, so
+    that its scores must not cancel.
+    """
+
+    signed: BlockScores
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the magnitudes of one block."""
+        return {name: values.abs() for name, values in self.signed(images, labels).items()}
 
 
 def _sum_over_blocks(
