@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nce_sim.faults.effects import BitFlip, Gaussian, RandomValue, StuckAt, Zero
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
+    from nce_sim.faults.ranking_in_loop import rank_in_loop
     from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.protection.coverage import Coverage, coverage
@@ -90,6 +91,7 @@ _HOMES = {
     "mean_activation": "nce_sim.accuracy.evaluate",
     "rank": "nce_sim.resilience.ranking",
     "rank_correlation": "nce_sim.resilience.correlation",
+    "rank_in_loop": "nce_sim.faults.ranking_in_loop",
     "simulate": "nce_sim.machine.engine",
 }
 
@@ -101,7 +103,7 @@ __all__ = [
     "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "assess_safety",
     "calibrate", "coverage", "evaluate", "exhaustive_damage", "inject", "latencies",
     "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
-    "rank_correlation", "simulate",
+    "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 
 

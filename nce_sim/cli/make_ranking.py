@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from nce_sim.workload.graph import Workload
 
 
+FAULT_METHODS = ("fault-aware", "fault-in-loop")
+"""Methods that need to know the fault."""
+
+
 def choose_ranking(
     model: str, network: "Workload", ranking: Path | None, method: str | None, images: int | None,
     seed: int,
@@ -34,23 +38,30 @@ def make_ranking(
     seed: int, fault: str | None = None,
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of the model's own data set: all for ranking if none are asked."""
+    from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
     from nce_sim.resilience.ranking import rank
 
     if method == "random":
         return rank(network, None, None, "random", seed=seed)
-    if method == "fault-aware" and fault is None:
+    if method in FAULT_METHODS and fault is None:
         raise InputError(
-            "a fault-aware ranking needs its fault: make it with nce-sim rank --method fault-aware "
-            "--fault dropout=0.5, and give it as --ranking"
+            f"a {method} ranking needs its fault: make it with nce-sim rank --method {method} "
+            f"--fault dropout=0.5, and give it as --ranking"
         )
     data = ranking_data(model, images)
+    known = None if fault is None else fault_of(fault, network, data, device)
+    described = f"{data.name}/{data.part}, first {len(data)}"
+    passes = STEPS + 1 if method == IN_LOOP else 1
     with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", len(data))
+        advance = stage(f"ranking by {method}", passes * len(data))
+        if method == IN_LOOP and known is not None:
+            return rank_in_loop(
+                network, data.images, data.labels, known, seed=seed, device=device, data=described,
+                progress=lambda done, _: advance(done),
+            )  # fmt: skip
         return rank(
-            network, data.images, data.labels, method, seed=seed, precision=precision,
-            fault=None if fault is None else fault_of(fault, network, data, device),
-            device=device, data=f"{data.name}/{data.part}, first {len(data)}",
-            progress=lambda done, _: advance(done),
+            network, data.images, data.labels, method, seed=seed, precision=precision, fault=known,
+            device=device, data=described, progress=lambda done, _: advance(done),
         )  # fmt: skip
 
 

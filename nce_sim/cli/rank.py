@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim.cli.compare import compare_methods
-from nce_sim.cli.make_ranking import make_ranking
+from nce_sim.cli.make_ranking import FAULT_METHODS, make_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -28,8 +28,8 @@ def rank_neurons(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma). With --compare, "
-            "repeat for several. [default there: dropout=0.5, noise=3]"
+            help="What fault-aware and fault-in-loop rank for: dropout=0.5 (p), or noise=3 (sigma). "
+            "With --compare, repeat for several. [default there: dropout=0.5, noise=3]"
         ),
     ] = None,
     compare: Annotated[
@@ -105,10 +105,10 @@ def rank_neurons(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file for the ranking")
     check_writable(out.parent)
-    if bool(fault) != (method == "fault-aware") or len(fault or ()) > 1:
+    if bool(fault) != (method in FAULT_METHODS) or len(fault or ()) > 1:
         raise InputError(
-            "--fault goes with --method fault-aware, which needs one: dropout=0.5; several go with "
-            "--compare"
+            f"--fault goes with --method {' or '.join(FAULT_METHODS)}, which need one: "
+            f"dropout=0.5; several go with --compare"
         )
     known = fault[0] if fault else None
     ranking = make_ranking(model, network, method, images, precision, device, seed, known)

@@ -222,7 +222,7 @@ def rank(
         raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
     check_device(device)
     scores = _scores(network, method, fault, precision, device)
-    halves = _sum_over_blocks(network, scores, images, labels, device, progress)
+    halves = sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)
     relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
     is_lrp = method == "lrp"
@@ -274,7 +274,7 @@ class _Magnitudes:
         return {name: values.abs() for name, values in self.signed(images, labels).items()}
 
 
-def _sum_over_blocks(
+def sum_over_blocks(
     network: Workload,
     scores: BlockScores,
     images: Tensor,

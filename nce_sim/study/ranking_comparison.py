@@ -26,6 +26,7 @@ from nce_sim.accuracy.statistics import (
 )
 from nce_sim.errors import InputError
 from nce_sim.faults.models import FaultModel
+from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
 from nce_sim.resilience.ranking import METHODS, Ranking, rank
 from nce_sim.resilience.split import check_fraction
 from nce_sim.workload.datasets import Dataset
@@ -40,7 +41,7 @@ BY_KIND = ("fault-aware",)
 EXHAUSTIVE: Mapping[str, Measure] = {"exhaustive-loss": "loss", "exhaustive-margin": "margin"}
 """Ground truth by striking every neuron in turn: affordable for small networks."""
 
-COMPARED = (*METHODS, *EXHAUSTIVE)
+COMPARED = (*METHODS, IN_LOOP, *EXHAUSTIVE)
 """All that can be compared."""
 
 
@@ -274,7 +275,7 @@ def rank_all(
 
 def _ranked_as(method: str, fault: FaultModel) -> tuple[str, str]:
     """Return what a ranking depends on: equal for those with the same order."""
-    if method in EXHAUSTIVE:
+    if method == IN_LOOP or method in EXHAUSTIVE:
         return method, str(fault)
     return method, fault.name if method in BY_KIND else ""
 
@@ -289,6 +290,8 @@ def _rank_one(
 ) -> Ranking:
     if method in plan.saved:
         return plan.saved[method]
+    if method == IN_LOOP:
+        return _rank_in_loop(network, train, fault, plan, stage)
     looks = method != "random"
     advance = stage(f"ranking by {method}", len(train))
     made = rank(
@@ -299,11 +302,25 @@ def _rank_one(
         fault=fault if method in BY_KIND else None,
         seed=plan.seed,
         device=plan.device,
-        data=f"{train.name}/{train.part}, first {len(train)}",
+        data=_described(train),
         progress=lambda done, _: advance(done),
     )
     advance(len(train))
     return made
+
+
+def _rank_in_loop(
+    network: Workload, train: Dataset, fault: FaultModel, plan: ComparisonPlan, stage: Stage
+) -> Ranking:
+    advance = stage(f"ranking by {IN_LOOP}", (STEPS + 1) * len(train))
+    return rank_in_loop(
+        network, train.images, train.labels, fault, seed=plan.seed, device=plan.device,
+        data=_described(train), progress=lambda done, _: advance(done),
+    )  # fmt: skip
+
+
+def _described(train: Dataset) -> str:
+    return f"{train.name}/{train.part}, first {len(train)}"
 
 
 class _GroundTruth:
@@ -325,7 +342,6 @@ class _GroundTruth:
 
             self._found[str(fault)] = exhaustive_damage(
                 self.network, self.train.images, self.train.labels, fault, device=self.device,
-                data=f"{self.train.name}/{self.train.part}, first {len(self.train)}",
-                progress=progress,
+                data=_described(self.train), progress=progress,
             )  # fmt: skip
         return self._found[str(fault)].ranking(measure)
