@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
     from nce_sim.faults.effects import BitFlip, Gaussian, RandomValue, StuckAt, Zero
+    from nce_sim.faults.lane_damage import expected_damage
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
     from nce_sim.faults.sites import Site
@@ -77,6 +78,7 @@ _HOMES = {
     "calibrate": "nce_sim.workload.calibration",
     "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
+    "expected_damage": "nce_sim.faults.lane_damage",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
     "load_data": "nce_sim.workload.datasets",
@@ -94,8 +96,8 @@ __all__ = [
     "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
     "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site", "Split", "StuckAt", "Transient",
     "VoltageTable", "Workload", "Zero", "assess_safety", "calibrate", "coverage", "evaluate",
-    "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
-    "mean_activation", "rank", "simulate",
+    "expected_damage", "inject", "latencies", "load_data", "load_machine", "load_model",
+    "load_voltage", "mean_activation", "rank", "simulate",
 ]  # fmt: skip
 
 

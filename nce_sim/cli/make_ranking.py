@@ -9,9 +9,8 @@ from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from nce_sim.faults.models import FaultModel
+    from nce_sim.cli.ranking_fault import AskedFault
     from nce_sim.resilience.ranking import Ranking
-    from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
 
 
@@ -31,7 +30,7 @@ def choose_ranking(
 
 def make_ranking(
     model: str, network: "Workload", method: str, images: int, precision: str, device: str,
-    seed: int, fault: str | None = None,
+    seed: int, fault: "AskedFault | None" = None,
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of the model's own data set."""
     from nce_sim.resilience.ranking import rank
@@ -57,26 +56,7 @@ def make_ranking(
         advance = stage(f"ranking by {method}", images)
         return rank(
             network, data.images, data.labels, method, seed=seed, precision=precision,
-            fault=None if fault is None else _fault(fault, network, data, device),
+            fault=None if fault is None else fault.on(network, data, device),
             device=device, data=f"{name}/{part}, first {images}",
             progress=lambda done, _: advance(done),
         )  # fmt: skip
-
-
-def _fault(
-    text: str, network: "Workload", data: "Dataset", device: str
-) -> "FaultModel":  # fmt: skip
-    """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""
-    from nce_sim.accuracy.evaluate import mean_activation
-    from nce_sim.faults.models import Dropout, GaussianNoise
-
-    kind, _, level = text.partition("=")
-    try:
-        value = float(level)
-    except ValueError:
-        kind = ""
-    if kind == "dropout":
-        return Dropout(value)
-    if kind == "noise":
-        return GaussianNoise(value, mean_activation(network, data.images, device=device))
-    raise InputError(f"--fault must be dropout=P or noise=SIGMA, such as dropout=0.5, not '{text}'")

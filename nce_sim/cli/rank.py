@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nce_sim.cli.make_ranking import make_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
@@ -22,7 +23,18 @@ def rank_neurons(
     ] = "lrp",
     fault: Annotated[
         str | None,
-        typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
+        typer.Option(
+            help="That fault-aware ranks for: dropout=0.5 (p), noise=3 (sigma), flip=1e-7 (bit "
+            "flips a lane and cycle), or dead-lanes=4."
+        ),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Machine that flip and dead-lanes strike: a bundled one, or a path."),
+    ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Where they strike: unprotected.output, .lane or .accumulator."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
@@ -45,7 +57,10 @@ def rank_neurons(
     check_writable(out.parent)
     if (fault is not None) != (method == "fault-aware"):
         raise InputError("--fault goes with --method fault-aware, and that needs it: dropout=0.5")
-    ranking = make_ranking(model, network, method, images, precision, device, seed, fault)
+    if fault is None and (machine or site):
+        raise InputError("--machine and --site say where --fault flip or dead-lanes strikes")
+    asked = None if fault is None else AskedFault(fault, machine, site)
+    ranking = make_ranking(model, network, method, images, precision, device, seed, asked)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:
