@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
     from nce_sim.faults.effects import BitFlip, Gaussian, RandomValue, StuckAt, Zero
+    from nce_sim.faults.lane_damage import expected_damage
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
     from nce_sim.faults.ranking_in_loop import rank_in_loop
@@ -82,6 +83,7 @@ _HOMES = {
     "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
     "exhaustive_damage": "nce_sim.accuracy.exhaustive",
+    "expected_damage": "nce_sim.faults.lane_damage",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
     "load_data": "nce_sim.workload.datasets",
@@ -101,8 +103,8 @@ __all__ = [
     "InjectionResult", "InputError", "Intermittent", "Machine", "OperatingPoint", "Permanent",
     "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site",
     "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "assess_safety",
-    "calibrate", "coverage", "evaluate", "exhaustive_damage", "inject", "latencies",
-    "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
+    "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage", "inject",
+    "latencies", "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
     "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from nce_sim import __version__
-from nce_sim.cli.make_ranking import fault_of, ranking_data
+from nce_sim.cli.make_ranking import ranking_data
 from nce_sim.cli.progress import stages
+from nce_sim.cli.ranking_fault import IN_HARDWARE, AskedFault
 from nce_sim.cli.studies import finish
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -53,12 +54,13 @@ def compare_methods(
         raise InputError(f"--out {out} is a file: name a folder for the scoreboard")
     check_writable(out)
     methods, saved = _entries(entries, network)
+    asked = [_on_any_machine(text) for text in faults or FAULTS]
     train = ranking_data(model, images)
     whole = load_data(train.name, "test")
     test = whole.first(min(len(whole), TEST_IMAGES) if test_images is None else test_images)
     plan = ComparisonPlan(
         methods=methods,
-        faults=tuple(fault_of(each, network, train, device) for each in faults or FAULTS),
+        faults=tuple(each.on_outputs(network, train, device) for each in asked),
         fractions=tuple(sorted(set(fractions or FRACTIONS))),
         realisations=realisations,
         seed=seed,
@@ -75,6 +77,13 @@ def compare_methods(
         *_files(plan),
     ]
     finish(comparison_report(result, made), summary(result), out, as_json)
+
+
+def _on_any_machine(text: str) -> AskedFault:
+    """Return a fault of the paper's models; those of the hardware depend on a schedule."""
+    if text.partition("=")[0] in IN_HARDWARE:
+        raise InputError(f"--fault {text}: --compare takes dropout=P and noise=SIGMA")
+    return AskedFault(text)
 
 
 def _entries(text: str, network: "Workload") -> tuple[tuple[str, ...], "dict[str, Ranking]"]:

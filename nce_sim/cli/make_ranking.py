@@ -9,7 +9,7 @@ from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from nce_sim.faults.models import FaultModel
+    from nce_sim.cli.ranking_fault import AskedFault
     from nce_sim.resilience.ranking import Ranking
     from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
@@ -35,7 +35,7 @@ def choose_ranking(
 
 def make_ranking(
     model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
-    seed: int, fault: str | None = None,
+    seed: int, fault: "AskedFault | None" = None,
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of the model's own data set: all for ranking if none are asked."""
     from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
@@ -49,16 +49,18 @@ def make_ranking(
             f"--fault dropout=0.5, and give it as --ranking"
         )
     data = ranking_data(model, images)
-    known = None if fault is None else fault_of(fault, network, data, device)
     described = f"{data.name}/{data.part}, first {len(data)}"
     passes = STEPS + 1 if method == IN_LOOP else 1
     with stages(Console(stderr=True)) as stage:
         advance = stage(f"ranking by {method}", passes * len(data))
-        if method == IN_LOOP and known is not None:
+        if method == IN_LOOP:
+            assert fault is not None
+            struck_by = fault.on_outputs(network, data, device)
             return rank_in_loop(
-                network, data.images, data.labels, known, seed=seed, device=device, data=described,
+                network, data.images, data.labels, struck_by, seed=seed, device=device, data=described,
                 progress=lambda done, _: advance(done),
             )  # fmt: skip
+        known = None if fault is None else fault.on(network, data, device)
         return rank(
             network, data.images, data.labels, method, seed=seed, precision=precision, fault=known,
             device=device, data=described, progress=lambda done, _: advance(done),
@@ -80,22 +82,3 @@ def ranking_data(model: str, images: int | None) -> "Dataset":
     part = "ranking" if images is None else ranking_part(name, images)
     whole = load_data(name, part)
     return whole.first(len(whole) if images is None else images)
-
-
-def fault_of(
-    text: str, network: "Workload", data: "Dataset", device: str
-) -> "FaultModel":  # fmt: skip
-    """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""
-    from nce_sim.accuracy.evaluate import mean_activation
-    from nce_sim.faults.models import Dropout, GaussianNoise
-
-    kind, _, level = text.partition("=")
-    try:
-        value = float(level)
-    except ValueError:
-        kind = ""
-    if kind == "dropout":
-        return Dropout(value)
-    if kind == "noise":
-        return GaussianNoise(value, mean_activation(network, data.images, device=device))
-    raise InputError(f"--fault must be dropout=P or noise=SIGMA, such as dropout=0.5, not '{text}'")

@@ -12,6 +12,7 @@ from rich.table import Table
 from nce_sim.cli.compare import compare_methods
 from nce_sim.cli.make_ranking import FAULT_METHODS, make_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
@@ -28,9 +29,18 @@ def rank_neurons(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="What fault-aware and fault-in-loop rank for: dropout=0.5 (p), or noise=3 (sigma). "
-            "With --compare, repeat for several. [default there: dropout=0.5, noise=3]"
+            help="What fault-aware and fault-in-loop rank for: dropout=0.5 (p) or noise=3 (sigma); "
+            "fault-aware also flip=1e-7 (bit flips a lane and cycle) or dead-lanes=4. With "
+            "--compare, repeat for several. [default there: dropout=0.5, noise=3]"
         ),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Machine that flip and dead-lanes strike: a bundled one, or a path."),
+    ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Where they strike: unprotected.output, .lane or .accumulator."),
     ] = None,
     compare: Annotated[
         str | None,
@@ -92,6 +102,8 @@ def rank_neurons(
         "--reference": reference,
     }  # fmt: skip
     if compare is not None:
+        if machine or site:
+            raise InputError("--machine and --site do not go with --compare")
         compare_methods(
             model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
@@ -110,8 +122,10 @@ def rank_neurons(
             f"--fault goes with --method {' or '.join(FAULT_METHODS)}, which need one: "
             f"dropout=0.5; several go with --compare"
         )
-    known = fault[0] if fault else None
-    ranking = make_ranking(model, network, method, images, precision, device, seed, known)
+    if not fault and (machine or site):
+        raise InputError("--machine and --site say where --fault flip or dead-lanes strikes")
+    asked = AskedFault(fault[0], machine, site) if fault else None
+    ranking = make_ranking(model, network, method, images, precision, device, seed, asked)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:

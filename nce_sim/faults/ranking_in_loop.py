@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.models import FaultModel, check_whole
-from nce_sim.resilience.damage import objective_of
+from nce_sim.resilience.damage import Sensitivity, objective_of
 from nce_sim.resilience.ranking import Progress, Ranking, rank, sum_over_blocks
 from nce_sim.resilience.split import Split
 from nce_sim.workload.execute import (
@@ -149,6 +149,7 @@ class StruckDamageScores:
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return each neuron layer's damages, images x the layer's shape, float32."""
         hook = self.injector.hook(next(self.draws))
+        read: dict[str, Tensor] = {}
         before: dict[str, Tensor] = {}
         after: dict[str, Tensor] = {}
 
@@ -157,7 +158,7 @@ class StruckDamageScores:
                 struck = hook(layer, inputs, output.clone())
                 lost = (struck == 0) & (output != 0)
                 change = struck - output
-            before[layer.name] = output.detach()
+            read[layer.name], before[layer.name] = inputs.detach(), output.detach()
             # A lost output passes no gradient on; one with noise passes all of it.
             after[layer.name] = torch.where(lost, 0.0, output + change)
             return after[layer.name]
@@ -165,9 +166,12 @@ class StruckDamageScores:
         with torch.enable_grad():
             outputs = forward(self.executable, images.detach().requires_grad_(), hook=strike)
             objective = objective_of(self.fault.objective, outputs.flatten(1), labels)
-        slopes = torch.autograd.grad(objective, list(after.values()))
+        slopes = torch.autograd.grad(objective.sum(), list(after.values()))
+        found = objective.detach()
         with torch.no_grad():
             return {
-                name: self.fault.damage(name, before[name], slope)
-                for name, slope in zip(after, slopes, strict=True)
+                layer.name: self.fault.damage(
+                    Sensitivity(layer, read[layer.name], before[layer.name], slope, found)
+                )
+                for layer, slope in zip(self.executable.network.neuron_layers, slopes, strict=True)
             }

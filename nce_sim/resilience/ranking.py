@@ -197,9 +197,9 @@ def rank(
     `method` is one of `METHODS`; "random" takes None for images and labels and draws each
     resilience as |N(0, 1)| from `seed`, and the others need no seed. Signed credit ("lrp-epsilon",
     "lrp-gamma", "conductance") counts by its magnitude in each image. "fault-aware" takes a
-    `fault`, Dropout or GaussianNoise, and ranks by the damage that is expected from it. `precision`
-    is "float32" or, for "lrp", "mixed". Images are streamed in blocks: memory does not grow with
-    their number.
+    `fault`, Dropout, GaussianNoise or `expected_damage` of a fault of the hardware, and ranks by
+    the damage that is expected from it. `precision` is "float32" or, for "lrp", "mixed". Images are
+    streamed in blocks: memory does not grow with their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
