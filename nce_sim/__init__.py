@@ -104,8 +104,8 @@ __all__ = [
     "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site",
     "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "assess_safety",
     "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage", "inject",
-    "latencies", "load_data", "load_machine", "load_model", "load_voltage", "mean_activation", "rank",
-    "rank_correlation", "rank_in_loop", "simulate",
+    "latencies", "load_data", "load_machine", "load_model", "load_voltage", "mean_activation",
+    "rank", "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 
 

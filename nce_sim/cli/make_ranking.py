@@ -57,8 +57,8 @@ def make_ranking(
             assert fault is not None
             struck_by = fault.on_outputs(network, data, device)
             return rank_in_loop(
-                network, data.images, data.labels, struck_by, seed=seed, device=device, data=described,
-                progress=lambda done, _: advance(done),
+                network, data.images, data.labels, struck_by, seed=seed, device=device,
+                data=described, progress=lambda done, _: advance(done),
             )  # fmt: skip
         known = None if fault is None else fault.on(network, data, device)
         return rank(

@@ -118,8 +118,8 @@ class _Growing:
         count = int(fraction * len(score) + 0.5) - int(joined.sum())
         joining = free[np.argsort(-score[free], kind="stable")[::-1]][:count]
         if count:
-            found[joining] = self._level + score[joining] - score[joining[0]]
-            self._level = float(found[joining[-1]])
+            found[joining] = self._level + (score[joining] - score[joining[0]])
+            self._level = float(np.nextafter(found[joining[-1]], np.inf))
             joined[joining] = True
         self.found, self._joined = self._by_layer(found), self._by_layer(joined)
         return Split(fraction, "neuron", self._joined)
