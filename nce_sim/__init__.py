@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.safety.assessment import Safety, SafetyInputs
+    from nce_sim.study.protection_price import price, protection_prices
+    from nce_sim.study.protection_share import ProtectionShare, protection_share
     from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
@@ -64,6 +66,7 @@ _HOMES = {
     "Machine": "nce_sim.config.machine",
     "OperatingPoint": "nce_sim.config.voltage",
     "Permanent": "nce_sim.faults.processes",
+    "ProtectionShare": "nce_sim.study.protection_share",
     "RandomValue": "nce_sim.faults.effects",
     "Ranking": "nce_sim.resilience.ranking",
     "Run": "nce_sim.machine.engine",
@@ -91,6 +94,9 @@ _HOMES = {
     "load_model": "nce_sim.workload.models",
     "load_voltage": "nce_sim.config.voltage",
     "mean_activation": "nce_sim.accuracy.evaluate",
+    "price": "nce_sim.study.protection_price",
+    "protection_prices": "nce_sim.study.protection_price",
+    "protection_share": "nce_sim.study.protection_share",
     "rank": "nce_sim.resilience.ranking",
     "rank_correlation": "nce_sim.resilience.correlation",
     "rank_in_loop": "nce_sim.faults.ranking_in_loop",
@@ -98,14 +104,15 @@ _HOMES = {
 }
 
 __all__ = [
-    "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage",
-    "Dataset", "Dropout", "Elements", "ExhaustiveDamage", "Fault", "Gaussian", "GaussianNoise",
+    "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
+    "Dropout", "Elements", "ExhaustiveDamage", "Fault", "Gaussian", "GaussianNoise",
     "InjectionResult", "InputError", "Intermittent", "Machine", "OperatingPoint", "Permanent",
-    "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site",
-    "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero", "assess_safety",
-    "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage", "inject",
-    "latencies", "load_data", "load_machine", "load_model", "load_voltage", "mean_activation",
-    "rank", "rank_correlation", "rank_in_loop", "simulate",
+    "ProtectionShare", "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs",
+    "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
+    "assess_safety", "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage",
+    "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
+    "mean_activation", "price", "protection_prices", "protection_share", "rank",
+    "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 
 
