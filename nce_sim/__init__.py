@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
+    from nce_sim.accuracy.exhaustive import ExhaustiveDamage, exhaustive_damage
     from nce_sim.accuracy.inject import InjectionResult, inject
     from nce_sim.accuracy.latency import latencies
     from nce_sim.accuracy.measured_safety import SafetyEffort, assess_safety
@@ -25,14 +26,19 @@ if TYPE_CHECKING:
     from nce_sim.config.voltage import OperatingPoint, VoltageTable, load_voltage
     from nce_sim.errors import InputError
     from nce_sim.faults.effects import BitFlip, Gaussian, RandomValue, StuckAt, Zero
+    from nce_sim.faults.lane_damage import expected_damage
     from nce_sim.faults.models import Dropout, GaussianNoise
     from nce_sim.faults.processes import Elements, Fault, Intermittent, Permanent, Single, Transient
+    from nce_sim.faults.ranking_in_loop import rank_in_loop
     from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.protection.coverage import Coverage, coverage
+    from nce_sim.resilience.correlation import rank_correlation
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.safety.assessment import Safety, SafetyInputs
+    from nce_sim.study.protection_price import price, protection_prices
+    from nce_sim.study.protection_share import ProtectionShare, protection_share
     from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
     from nce_sim.workload.graph import Workload
@@ -50,6 +56,7 @@ _HOMES = {
     "Dataset": "nce_sim.workload.datasets",
     "Dropout": "nce_sim.faults.models",
     "Elements": "nce_sim.faults.processes",
+    "ExhaustiveDamage": "nce_sim.accuracy.exhaustive",
     "Fault": "nce_sim.faults.processes",
     "Gaussian": "nce_sim.faults.effects",
     "GaussianNoise": "nce_sim.faults.models",
@@ -59,6 +66,7 @@ _HOMES = {
     "Machine": "nce_sim.config.machine",
     "OperatingPoint": "nce_sim.config.voltage",
     "Permanent": "nce_sim.faults.processes",
+    "ProtectionShare": "nce_sim.study.protection_share",
     "RandomValue": "nce_sim.faults.effects",
     "Ranking": "nce_sim.resilience.ranking",
     "Run": "nce_sim.machine.engine",
@@ -77,6 +85,8 @@ _HOMES = {
     "calibrate": "nce_sim.workload.calibration",
     "coverage": "nce_sim.protection.coverage",
     "evaluate": "nce_sim.accuracy.evaluate",
+    "exhaustive_damage": "nce_sim.accuracy.exhaustive",
+    "expected_damage": "nce_sim.faults.lane_damage",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
     "load_data": "nce_sim.workload.datasets",
@@ -84,18 +94,25 @@ _HOMES = {
     "load_model": "nce_sim.workload.models",
     "load_voltage": "nce_sim.config.voltage",
     "mean_activation": "nce_sim.accuracy.evaluate",
+    "price": "nce_sim.study.protection_price",
+    "protection_prices": "nce_sim.study.protection_price",
+    "protection_share": "nce_sim.study.protection_share",
     "rank": "nce_sim.resilience.ranking",
+    "rank_correlation": "nce_sim.resilience.correlation",
+    "rank_in_loop": "nce_sim.faults.ranking_in_loop",
     "simulate": "nce_sim.machine.engine",
 }
 
 __all__ = [
     "AccuracyResult", "Alignment", "ArrayScheme", "BitFlip", "Calibration", "Coverage", "Dataset",
-    "Dropout", "Elements", "Fault", "Gaussian", "GaussianNoise", "InjectionResult", "InputError",
-    "Intermittent", "Machine", "OperatingPoint", "Permanent", "RandomValue", "Ranking", "Run",
-    "Safety", "SafetyEffort", "SafetyInputs", "Single", "Site", "Split", "StuckAt", "Transient",
-    "VoltageTable", "Workload", "Zero", "assess_safety", "calibrate", "coverage", "evaluate",
+    "Dropout", "Elements", "ExhaustiveDamage", "Fault", "Gaussian", "GaussianNoise",
+    "InjectionResult", "InputError", "Intermittent", "Machine", "OperatingPoint", "Permanent",
+    "ProtectionShare", "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs",
+    "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
+    "assess_safety", "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage",
     "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
-    "mean_activation", "rank", "simulate",
+    "mean_activation", "price", "protection_prices", "protection_share", "rank",
+    "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 
 

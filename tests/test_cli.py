@@ -123,13 +123,25 @@ def test_relevance_beats_random_under_strong_dropout(runs):
 def test_list_names_what_is_bundled(tmp_path):
     done = nce_sim("list", "--json", cwd=tmp_path)
     content = json.loads(done.stdout)
-    assert {row["name"] for row in content["models"]} == {"alexnet", "allcnn-fashion", "vgg16"}
+    models = {"alexnet", "allcnn-fashion", "cnn-digits", "vgg16"}
+    assert {row["name"] for row in content["models"]} == models
+    assert {row["name"] for row in content["data"]} == {"fashion-mnist", "digits"}
     assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
     assert {row["name"] for row in content["voltages"]} == {"28nm-fpga-bram", "28nm-near-threshold"}
     traces = {row["name"]: row["description"] for row in content["traces"]}
     assert traces == {name: describe_trace(name) for name in list_traces()}
     assert "burst" in traces["radiation-burst"]
     assert nce_sim("list", cwd=tmp_path).returncode == 0
+
+
+def test_the_small_network_is_ranked_with_all_its_images_and_simulated(tmp_path):
+    ranked = nce_sim("rank", "cnn-digits", "--out", "ranking.npz", "--json", cwd=tmp_path)
+    assert json.loads(ranked.stdout)["data"] == "digits/ranking, first 1000"
+    done = nce_sim("simulate", "cnn-digits", "--ranking", "ranking.npz", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    many = nce_sim("rank", "cnn-digits", "--images", "1001", cwd=tmp_path)
+    assert many.returncode == 2
+    assert "digits has 1,000 training images" in many.stderr
 
 
 def test_rank_then_simulate(tmp_path):

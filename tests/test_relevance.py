@@ -1,34 +1,20 @@
 """Relevance against dense matrices, recorded vectors of zennit, and the identities of the paper."""
 
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
-from small_networks import all_convolutional, fill, images, labels, with_pooling
+from dense_layers import capture, dense_matrix, signed_network, slow_max_pool
+from small_networks import all_convolutional, images, labels, with_pooling
 from torch import Tensor, nn
 
 import nce_sim as nce
-from nce_sim.workload.execute import all_outputs, linear_part, prepare, run_layer
+from nce_sim.cli.rank import rank_neurons
+from nce_sim.resilience.ranking import METHODS
+from nce_sim.workload.execute import all_outputs, prepare
 from nce_sim.workload.layer import INPUT, Kind, Layer
-
-INPUT_SHAPE = (1, 2, 12, 12)
-
-
-def capture(module: nn.Module) -> nce.Workload:
-    return nce.Workload.from_module(module, torch.zeros(INPUT_SHAPE))
-
-
-def dense_matrix(network: nce.Workload, layer: Layer) -> np.ndarray:
-    """Return the linear map of a layer as inputs x outputs, by applying it to unit vectors."""
-    size = int(np.prod(layer.in_shape))
-    basis = torch.eye(size, dtype=torch.float64).reshape(size, *layer.in_shape)
-    if layer.kind is Kind.FLATTEN:
-        return np.eye(size)
-    if layer.kind is Kind.AVERAGE_POOL:
-        return run_layer(layer, None, basis).reshape(size, -1).numpy()
-    weight = network.parameters[layer.name].weight.double()
-    return linear_part(layer, weight, None, basis).reshape(size, -1).numpy()
 
 
 def slow_step_back(
@@ -44,18 +30,6 @@ def slow_step_back(
         if total > 0:
             found += contributions[:, k] / total * relevance[k]
     return found
-
-
-def slow_max_pool(layer: Layer, inputs: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    maps = inputs.reshape(layer.in_shape)
-    found = np.zeros(layer.in_shape)
-    for place, share in zip(np.ndindex(layer.out_shape), relevance, strict=True):
-        channel, row, column = place
-        top, left = row * layer.stride[0], column * layer.stride[1]
-        window = maps[channel, top : top + layer.kernel[0], left : left + layer.kernel[1]]
-        winner = np.unravel_index(np.argmax(window), window.shape)
-        found[channel, top + winner[0], left + winner[1]] += share
-    return found.ravel()
 
 
 def slow_relevance(network: nce.Workload, inputs: Tensor, targets: Tensor) -> dict:
@@ -75,17 +49,6 @@ def slow_relevance(network: nce.Workload, inputs: Tensor, targets: Tensor) -> di
             below = outputs[layer.source].double().numpy().ravel()
             relevance = slow_step_back(network, layer, below, relevance)
     return {name: total / len(inputs) for name, total in totals.items()}
-
-
-def signed_network() -> nn.Module:
-    """A network whose second layer reads values of both signs."""
-    return fill(
-        nn.Sequential(
-            nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(144, 5), nn.ReLU(),
-        ),
-        seed=4,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("build", [all_convolutional, with_pooling, signed_network])
@@ -170,6 +133,32 @@ def test_gradient_ranking_equals_finite_differences():
         assert relevance[neuron] == pytest.approx(abs(slope), abs=1e-5)
 
 
+def test_fisher_is_half_the_mean_square_of_activation_times_gradient():
+    """Per neuron and image, with slopes of the loss by finite differences."""
+    network = capture(with_pooling())
+    found = nce.rank(network, images(3), labels(3), method="fisher").relevance["fc1"]
+    executable = prepare(network, "float32")
+    with torch.inference_mode():
+        hidden = all_outputs(executable, images(3))["fc1"].double()
+    parameters = network.parameters["fc2"]
+
+    def losses(values: Tensor) -> Tensor:
+        logits = torch.relu(values @ parameters.weight.double().T + parameters.bias.double())
+        return nn.functional.cross_entropy(logits, labels(3), reduction="none")
+
+    for neuron in range(hidden.shape[1]):
+        step = torch.zeros_like(hidden)
+        step[:, neuron] = 1e-5
+        slopes = (losses(hidden + step) - losses(hidden - step)) / 2e-5
+        expected = float((hidden[:, neuron] * slopes).square().mean()) / 2
+        assert found[neuron] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_the_command_lines_help_lists_every_method():
+    listed = get_type_hints(rank_neurons, include_extras=True)["method"].__metadata__[0].help
+    assert listed.rstrip(".").replace(" or ", ", ").split(", ") == list(METHODS)
+
+
 def test_the_result_does_not_depend_on_how_many_images_follow():
     network = capture(all_convolutional())
     few = nce.rank(network, images(64), labels(64))
@@ -205,7 +194,7 @@ def test_ranking_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((images(3), labels(3), "lpr"), "lrp, gradient"),
+        ((images(3), labels(3), "lpr"), "lrp, lrp-epsilon"),
         ((None, None, "lrp"), "needs images"),
         ((images(3)[:, :1], labels(3), "lrp"), "2 x 12 x 12"),
         ((images(3).double(), labels(3), "lrp"), "float32"),

@@ -527,3 +527,73 @@ def test_a_pooled_or_added_value_is_protected_if_any_of_its_parts_is(maps):
         parts = [unprotected[source][place] for source in layer.sources for place in places]
         assert open_.flat[neuron] == all(parts)
         assert protected.flat[neuron] != all(parts)
+
+
+@st.composite
+def grouped_cases(draw):
+    """Draw a convolution with 2, 4 or as many groups as channels, in small input buffers."""
+    channels = draw(st.sampled_from([4, 8]))
+    groups = draw(st.sampled_from([2, 4, channels]))
+    layer = conv(
+        inputs=(channels, draw(st.integers(1, 5)), draw(st.integers(1, 5))),
+        channels=groups * draw(st.integers(1, 4)), kernel=(3, 3), groups=groups,
+    )  # fmt: skip
+    seed = draw(st.integers(0, 2**32))
+    mask = random_mask(layer.out_shape, seed)
+    mask.flat[seed % mask.size] = True
+    changes = {
+        "own": random_mask(layer.in_shape, seed + 1),
+        "dataflow": draw(st.sampled_from(["broadcast", "systolic_os"])),
+        "batch": draw(st.sampled_from([1, 2])),
+        "places": (draw(where), draw(where)),
+        "layout": draw(st.sampled_from(["packed", "holes"])),
+    }
+    sizes = {
+        "input_bytes": draw(st.sampled_from([40, 90, 200, 400])),
+        "weight_bytes": draw(st.sampled_from([100, 400])),
+        "output_bytes": draw(st.sampled_from([64, 400])),
+    }
+    try:
+        return Case(layer, mask, SMALL_ARRAY, {**SMALL_BUFFERS, **sizes}, **changes)
+    except InputError:
+        assume(False)
+        raise
+
+
+@given(grouped_cases())
+@examples(60)
+def test_tiles_of_grouped_convolutions_hold_what_their_own_groups_read(case):
+    """Every neuron leaves once, its inputs fit and are the union of its receptive fields."""
+    neurons = [
+        (tile.image, n) for tile in case.tiles if tile.stores for n in neurons_of(tile, case.placed)
+    ]
+    assert len(neurons) == len(set(neurons)) == int(case.mask.sum()) * case.batch
+    for run in kept(case.tiles, "inputs"):
+        assert run[0].input_bytes <= case.buffers.input_bytes
+        assert loaded_by_holder(run[0]) == moved_by_holder(case.source, case.inputs_of(run))
+    for tile in case.tiles:
+        for stream in tile.stores:
+            assert stream.moved_bytes == slow_stored_bytes(case, tile)
+
+
+@pytest.mark.parametrize(("groups", "input_bytes"), [(2, 4), (4, 2), (8, 4)])
+def test_a_tile_needs_the_inputs_of_its_own_groups_only(groups, input_bytes):
+    """So many channels of 5x5 fit; waves of four channels read 4, 2 or 4, and all inputs are 8."""
+    layer = conv(inputs=(8, 5, 5), channels=8, groups=groups)
+    case = case_of(layer, input_bytes=input_bytes * 25 * SIZE, output_bytes=4096)
+    assert all(case.is_whole(tile) for tile in case.tiles) == (groups != 4)
+    assert sum(tile.input_bytes for tile in case.tiles) >= 8 * 25 * SIZE
+    if groups != 4:  # there, four channels belong to two groups
+        assert [tile.input_bytes for tile in case.tiles] == [4 * 25 * SIZE] * 2
+
+
+@pytest.mark.parametrize("groups", [2, 4, 8])
+def test_channels_of_one_family_stay_together(groups):
+    """Families with more neurons first, and within a family the channels with more."""
+    layer = conv(inputs=(8, 5, 5), channels=8, groups=groups)
+    mask = np.zeros((8, 25), bool)
+    for channel, count in enumerate([3, 9, 4, 0, 8, 1, 2, 7]):
+        mask[channel, :count] = True
+    plan = case_of(layer, mask.reshape(layer.out_shape), dataflow="broadcast").plan
+    expected = {2: [4, 7, 6, 5, 1, 2, 0], 4: [1, 0, 4, 5, 7, 6, 2], 8: [1, 4, 7, 2, 0, 6, 5]}
+    assert plan.channel_order.tolist() == expected[groups]

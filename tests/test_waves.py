@@ -64,6 +64,15 @@ class SlowWave:
     columns: set[int] = field(default_factory=set)
 
 
+def slow_rank(layer, marked, channel):
+    """Families with more neurons first, and within a family the channels with more."""
+    if layer.kind is not Kind.CONV2D:
+        return -marked[channel].sum()
+    size = layer.channels // layer.groups
+    family = channel // size
+    return -marked[family * size : (family + 1) * size].sum(), family, -marked[channel].sum()
+
+
 def slow_waves(case, window, image_rows=False):
     """Place every neuron (of every image, if the rows are images); waves by their place."""
     layer, array = case.layer, case.config
@@ -73,7 +82,9 @@ def slow_waves(case, window, image_rows=False):
     by_lane = case.dataflow == "broadcast" and layer.kind is not Kind.CONV2D and not image_rows
     order = range(layer.channels)
     if case.dataflow == "broadcast":
-        order = sorted((c for c in order if marked[c].any()), key=lambda c: -marked[c].sum())
+        order = sorted(
+            (c for c in order if marked[c].any()), key=lambda c: slow_rank(layer, marked, c)
+        )
     found = defaultdict(SlowWave)
     for place, channel in enumerate(order):
         seen = defaultdict(int)

@@ -1,7 +1,9 @@
 """Capturing networks: counts, equality with the module, refusals, bundled models and data."""
 
 import gzip
+import json
 import struct
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nce_sim as nce
+from nce_sim.workload.dataset_descriptions import DATASETS, ranking_part
 from nce_sim.workload.datasets import load_data, read_idx
 from nce_sim.workload.execute import blocks, forward, pad_block, prepare
 from nce_sim.workload.layer import Kind
@@ -185,6 +188,58 @@ def test_bundled_data_have_the_published_sizes():
     assert ranking.images.shape == (5_000, 1, 32, 32)
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert torch.bincount(ranking.labels).tolist() == [500] * 10
+
+
+def test_digits_are_cut_into_training_and_test_images():
+    train, test = load_data("digits", "train"), load_data("digits", "test")
+    assert train.images.shape == (1000, 1, 8, 8)
+    assert test.images.shape == (797, 1, 8, 8)
+    counted = torch.bincount(train.labels) + torch.bincount(test.labels)
+    assert counted.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as published
+    seen = {tuple(image.ravel().tolist()) for image in train.images}
+    assert not any(tuple(image.ravel().tolist()) in seen for image in test.images)
+    assert float(train.images.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(train.images.std()) == pytest.approx(1, abs=1e-3)
+    ranking = load_data("digits", "ranking")
+    assert torch.equal(ranking.images, train.images)
+    assert torch.equal(ranking.labels, train.labels)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_bundled_parts_hold_as_many_images_as_described(name):
+    for part, described in DATASETS[name].parts.items():
+        if described.bundled:
+            assert len(load_data(name, part)) == described.images
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_unknown_parts_are_refused(name):
+    with pytest.raises(nce.InputError, match="known are test, ranking, train"):
+        load_data(name, "validation")
+    with pytest.raises(nce.InputError, match="fashion-mnist, digits"):
+        load_data(name + "s")
+
+
+def test_images_to_rank_with_come_from_the_smallest_part_that_holds_so_many():
+    assert ranking_part("fashion-mnist", 5_000) == "ranking"
+    assert ranking_part("fashion-mnist", 5_001) == "train"
+    assert ranking_part("digits", 1_000) == "ranking"
+    with pytest.raises(nce.InputError, match="digits has 1,000 training images"):
+        ranking_part("digits", 1_001)
+    with pytest.raises(nce.InputError, match="fashion-mnist has 60,000 training images"):
+        ranking_part("fashion-mnist", 60_001)
+
+
+def test_the_small_network_is_as_accurate_as_its_card_says():
+    network, test = nce.load_model("cnn-digits"), load_data("digits", "test")
+    assert network.neurons == 2_218
+    right = outputs_of(network, test.images).argmax(1) == test.labels
+    folder = load_description("cnn-digits")[1]
+    stated = json.loads((folder / "training.json").read_text())
+    assert float(right.double().mean()) == pytest.approx(stated["test_accuracy"], abs=1e-12)
+    assert f"{100 * stated['test_accuracy']:.2f} %" in (folder / "README.md").read_text()
+    weights = (folder / "weights.safetensors").read_bytes()
+    assert sha256(weights).hexdigest() == stated["weights_sha256"]
 
 
 def write_idx(path, array):

@@ -95,6 +95,16 @@ def paired_difference(
     )  # fmt: skip
 
 
+def mean_difference(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Difference:
+    """Return the mean of paired differences with Student's interval; `values` has one a trial."""
+    if len(values) < 2:
+        raise ValueError("a mean of fewer than two differences has no interval")
+    mean = float(values.mean())
+    deviation = float(values.std(ddof=1)) / sqrt(len(values))
+    reach = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * deviation
+    return Difference(mean, mean - reach, mean + reach, confidence)
+
+
 def look_points(most: int, first: int = FIRST_LOOK) -> list[int]:
     """Return the numbers of trials at which one looks: `first`, twice as many ... `most`."""
     points = []

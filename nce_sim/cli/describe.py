@@ -23,9 +23,7 @@ def list_bundled(
         "models": _models(),
         "machines": _machines(),
         "voltages": _voltages(),
-        "data": [
-            {"name": "fashion-mnist", "description": "10,000 test and 5,000 ranking images, 32x32"}
-        ],
+        "data": _data(),
         "traces": _traces(),
         "campaigns": _campaigns(),
         "fault sites": _sites(),
@@ -66,6 +64,12 @@ def _voltages() -> Rows:
     return [
         {"name": name, "description": load_voltage(name).description} for name in list_voltages()
     ]
+
+
+def _data() -> Rows:
+    from nce_sim.workload.dataset_descriptions import DATASETS
+
+    return [{"name": each.name, "description": each.description} for each in DATASETS.values()]
 
 
 def _traces() -> Rows:

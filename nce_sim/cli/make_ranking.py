@@ -9,10 +9,14 @@ from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from nce_sim.faults.models import FaultModel
+    from nce_sim.cli.ranking_fault import AskedFault
     from nce_sim.resilience.ranking import Ranking
     from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
+
+
+FAULT_METHODS = ("fault-aware", "fault-in-loop")
+"""Methods that need to know the fault."""
 
 
 def choose_ranking(
@@ -30,53 +34,51 @@ def choose_ranking(
 
 
 def make_ranking(
-    model: str, network: "Workload", method: str, images: int, precision: str, device: str,
-    seed: int, fault: str | None = None,
+    model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
+    seed: int, fault: "AskedFault | None" = None,
 ) -> "Ranking":  # fmt: skip
-    """Rank with the first images of the model's own data set."""
+    """Rank with the first images of the model's own data set: all for ranking if none are asked."""
+    from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
     from nce_sim.resilience.ranking import rank
-    from nce_sim.workload.datasets import load_data
-    from nce_sim.workload.models import load_description
 
     if method == "random":
         return rank(network, None, None, "random", seed=seed)
-    if method == "fault-aware" and fault is None:
+    if method in FAULT_METHODS and fault is None:
         raise InputError(
-            "a fault-aware ranking needs its fault: make it with nce-sim rank --method fault-aware "
-            "--fault dropout=0.5, and give it as --ranking"
+            f"a {method} ranking needs its fault: make it with nce-sim rank --method {method} "
+            f"--fault dropout=0.5, and give it as --ranking"
         )
+    data = ranking_data(model, images)
+    described = f"{data.name}/{data.part}, first {len(data)}"
+    passes = STEPS + 1 if method == IN_LOOP else 1
+    with stages(Console(stderr=True)) as stage:
+        advance = stage(f"ranking by {method}", passes * len(data))
+        if method == IN_LOOP:
+            assert fault is not None
+            struck_by = fault.on_outputs(network, data, device)
+            return rank_in_loop(
+                network, data.images, data.labels, struck_by, seed=seed, device=device,
+                data=described, progress=lambda done, _: advance(done),
+            )  # fmt: skip
+        known = None if fault is None else fault.on(network, data, device)
+        return rank(
+            network, data.images, data.labels, method, seed=seed, precision=precision, fault=known,
+            device=device, data=described, progress=lambda done, _: advance(done),
+        )  # fmt: skip
+
+
+def ranking_data(model: str, images: int | None) -> "Dataset":
+    """Return the first training images of the model's own data set; all for ranking if None."""
+    from nce_sim.workload.dataset_descriptions import ranking_part
+    from nce_sim.workload.datasets import load_data
+    from nce_sim.workload.models import load_description
+
     name = load_description(model)[0].data
     if name is None:
         raise InputError(
             f"model '{model}' names no data set to rank with: use --method random, or rank it "
             f"with your own images in Python"
         )
-    part = "ranking" if images <= 5000 else "train"
-    data = load_data(name, part).first(images)
-    with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", images)
-        return rank(
-            network, data.images, data.labels, method, seed=seed, precision=precision,
-            fault=None if fault is None else _fault(fault, network, data, device),
-            device=device, data=f"{name}/{part}, first {images}",
-            progress=lambda done, _: advance(done),
-        )  # fmt: skip
-
-
-def _fault(
-    text: str, network: "Workload", data: "Dataset", device: str
-) -> "FaultModel":  # fmt: skip
-    """Return the fault model of "dropout=0.5" or "noise=3"; noise is measured on the images."""
-    from nce_sim.accuracy.evaluate import mean_activation
-    from nce_sim.faults.models import Dropout, GaussianNoise
-
-    kind, _, level = text.partition("=")
-    try:
-        value = float(level)
-    except ValueError:
-        kind = ""
-    if kind == "dropout":
-        return Dropout(value)
-    if kind == "noise":
-        return GaussianNoise(value, mean_activation(network, data.images, device=device))
-    raise InputError(f"--fault must be dropout=P or noise=SIGMA, such as dropout=0.5, not '{text}'")
+    part = "ranking" if images is None else ranking_part(name, images)
+    whole = load_data(name, part)
+    return whole.first(len(whole) if images is None else images)

@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nce_sim.cli.make_ranking import make_ranking
+from nce_sim.cli.compare import compare_methods
+from nce_sim.cli.make_ranking import FAULT_METHODS, make_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
@@ -18,20 +20,75 @@ from nce_sim.files import check_writable
 def rank_neurons(
     model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
     method: Annotated[
-        str, typer.Option(help="lrp, gradient, fault-aware, random, activation ...")
+        str,
+        typer.Option(
+            help="lrp, lrp-epsilon, lrp-gamma, gradient, gradient_x_activation, activation, "
+            "fisher, conductance, fault-aware or random."
+        ),
     ] = "lrp",
     fault: Annotated[
-        str | None,
-        typer.Option(help="That fault-aware ranks for: dropout=0.5 (p), or noise=3 (sigma)."),
+        list[str] | None,
+        typer.Option(
+            help="What fault-aware and fault-in-loop rank for: dropout=0.5 (p) or noise=3 (sigma); "
+            "fault-aware also flip=1e-7 (bit flips a lane and cycle) or dead-lanes=4. With "
+            "--compare, repeat for several. [default there: dropout=0.5, noise=3]"
+        ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Training images to average over.")] = 5000,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Machine that flip and dead-lanes strike: a bundled one, or a path."),
+    ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Where they strike: unprotected.output, .lane or .accumulator."),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare these methods, and saved rankings (.npz), with commas between them; or "
+            "all. Writes a page with the scoreboard."
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Training images to average over; all that are bundled for it if not given."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="File for the ranking.")] = Path("ranking.npz"),
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Of --compare: share of the neurons on PEs; repeat for a grid. "
+            "[default: 0.2, 0.4, 0.6, 0.8, 0.9]"
+        ),
+    ] = None,
+    test_images: Annotated[
+        int | None,
+        typer.Option(min=2, help="Of --compare: images to classify. [default: up to 1000]"),
+    ] = None,
+    realisations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --compare: how often each is struck. [default: 1]"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Of --compare: what the others are held against. [default: lrp]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the ranking, or folder of --compare. [default: ranking.npz, "
+            "nce-rankings]"
+        ),
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Rank all neurons of a network, least resilient first, and save the ranking.
+
+    With --compare, measure instead how much accuracy the splits of several rankings lose.
 
     Example: nce-sim rank allcnn-fashion --method fault-aware --fault noise=3 --out aware.npz
     """
@@ -40,12 +97,35 @@ def rank_neurons(
 
     check_device(device)
     network = load_model(model)
+    only_compared = {
+        "--fraction": fraction, "--test-images": test_images, "--realisations": realisations,
+        "--reference": reference,
+    }  # fmt: skip
+    if compare is not None:
+        if machine or site:
+            raise InputError("--machine and --site do not go with --compare")
+        compare_methods(
+            model, network, compare, fault or (), fraction or (), images, test_images,
+            realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
+            as_json,
+        )  # fmt: skip
+        return
+    for option, given in only_compared.items():
+        if given is not None:
+            raise InputError(f"{option} goes with --compare")
+    out = out or Path("ranking.npz")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file for the ranking")
     check_writable(out.parent)
-    if (fault is not None) != (method == "fault-aware"):
-        raise InputError("--fault goes with --method fault-aware, and that needs it: dropout=0.5")
-    ranking = make_ranking(model, network, method, images, precision, device, seed, fault)
+    if bool(fault) != (method in FAULT_METHODS) or len(fault or ()) > 1:
+        raise InputError(
+            f"--fault goes with --method {' or '.join(FAULT_METHODS)}, which need one: "
+            f"dropout=0.5; several go with --compare"
+        )
+    if not fault and (machine or site):
+        raise InputError("--machine and --site say where --fault flip or dead-lanes strikes")
+    asked = AskedFault(fault[0], machine, site) if fault else None
+    ranking = make_ranking(model, network, method, images, precision, device, seed, asked)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:

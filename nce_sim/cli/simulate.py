@@ -33,6 +33,12 @@ def simulate_split(
         str | None,
         typer.Option(help="Rows x columns of positions of a block; 4x4 if not given."),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh damage against neurons, energy or latency; tells what protection takes."
+        ),
+    ] = None,
     ranking: Annotated[Path | None, typer.Option(help="A saved ranking.")] = None,
     method: Annotated[
         str | None, typer.Option(help="Rank anew by this method; lrp if not given.")
@@ -63,6 +69,9 @@ def simulate_split(
 ) -> None:
     """Simulate one split on a machine: latency, throughput, energy and where the cycles went.
 
+    With --objective energy or latency, a neuron's damage is divided by what protecting it costs on
+    the machine (docs/method.md).
+
     Example: nce-sim simulate vgg16 --method random --fraction 0.4 --trace vgg16.json.gz
     """
     from nce_sim.config.machine import load_machine
@@ -70,26 +79,37 @@ def simulate_split(
     from nce_sim.report.run_report import RunReport, summary
     from nce_sim.resilience.split import check_fraction, check_units
     from nce_sim.study.bottleneck import find_bottleneck
+    from nce_sim.study.protection_price import check_objective, price
+    from nce_sim.study.protection_share import protection_share
     from nce_sim.workload.models import load_model
 
     check_fraction(fraction, "--fraction")
     size = None if block is None else _block_size(block)
     check_units(granularity, size)
+    if objective is not None:
+        check_objective(objective, "--objective")
     _check_outputs(out, trace)
     chosen = load_machine(machine)
     _check_mismatch_rate(mismatch_rate, chosen.config)
     network = load_model(model)
-    split = choose_ranking(model, network, ranking, method, images, seed).split(
-        fraction, granularity, block=size
-    )
+    ranked = choose_ranking(model, network, ranking, method, images, seed)
+    if objective is not None:
+        ranked = price(ranked, network, chosen, objective, batch=batch)
+    split = ranked.split(fraction, granularity, block=size)
     run = simulate(network, chosen, split, batch=batch, mismatch_rate=mismatch_rate, seed=seed)
-    found = None
+    found = protection = None
+    if objective is not None:
+        protection = protection_share(
+            network, split, run, mismatch_rate=mismatch_rate, seed=seed
+        )  # fmt: skip
     with stages(Console(stderr=True)) as stage:
         if bottleneck:
             found = find_bottleneck(
                 network, split, run, mismatch_rate=mismatch_rate, seed=seed, begin=stage
             )
-        report = RunReport(network.name, split, run, found)
+        report = RunReport(
+            network.name, split, run, found, ranked.origin.objective, protection
+        )  # fmt: skip
         _write(report, network, out, trace, stage)
     if as_json:
         typer.echo(json.dumps(summary(report), indent=2))

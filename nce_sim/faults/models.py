@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from nce_sim.errors import InputError
-from nce_sim.resilience.damage import Objective
+from nce_sim.resilience.damage import Objective, Sensitivity
 
 
 def check_number(value: float, field: str, upper: float | None = None) -> None:
@@ -68,12 +68,12 @@ class Dropout:
 
     objective: ClassVar[Objective] = "margin"
 
-    def damage(self, layer: str, output: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def damage(self, seen: Sensitivity) -> Tensor:
         """Return p x |y x slope|: with probability p the output y is displaced by -y.
 
         The change of the margin has this expected magnitude, to first order.
         """
-        return (output * slope).abs_().mul_(self.probability)
+        return (seen.output * seen.slope).abs_().mul_(self.probability)
 
     def __str__(self) -> str:
         return f"dropout p = {self.probability:g}"
@@ -106,15 +106,16 @@ class GaussianNoise:
 
     objective: ClassVar[Objective] = "loss"
 
-    def damage(self, layer: str, output: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+    def damage(self, seen: Sensitivity) -> Tensor:
         """Return (sigma x mean x slope)^2, the variance of the loss's change, to first order.
 
         The displacement has mean 0 and deviation sigma x mean, so the expected change is 0.
         """
-        return slope.square().mul_((self.sigma * self.mean_activation[layer]) ** 2)
+        deviation = self.sigma * self.mean_activation[seen.layer.name]
+        return seen.slope.square().mul_(deviation**2)
 
     def __str__(self) -> str:
-        return f"Gaussian noise sigma = {self.sigma:g}"
+        return f"noise sigma = {self.sigma:g}"
 
 
 FaultModel = Dropout | GaussianNoise

@@ -11,7 +11,7 @@ from nce_sim.protection.schemes import MEMORY_SCHEMES
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import ECC_WORD_BITS, Region
 from nce_sim.schedule.program import LayerWork, Program, Share
-from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream
+from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream, split_waves
 from nce_sim.schedule.vector import operands
 from nce_sim.schedule.waves import Counts, WavePlan
 
@@ -237,11 +237,11 @@ def _checksum_adds(plan: WavePlan, runs: Counts) -> int:
 
 def _lane_cycles(share: Share, plan: WavePlan, runs: Counts, lanes: Counts) -> int:
     """Return the cycles of some lanes of each wave while their array computes."""
-    if share.tiles[0].chunk is None:
-        return int((runs * lanes * plan.cycles).sum())
-    return sum(
+    whole = ~split_waves(plan, share.tiles)
+    return int((runs * lanes * plan.cycles)[whole].sum()) + sum(
         int(lanes[tile.windows[0], tile.groups[0], tile.chunk]) * tile.cycles
         for tile in share.tiles
+        if tile.chunk is not None
     )
 
 

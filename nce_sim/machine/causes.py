@@ -1,7 +1,10 @@
 """What the lanes did while their array computed: multiply, wait for operands, fill, repeat."""
 
+import numpy as np
+
 from nce_sim.machine.probe import COMPUTE, FILL, PORTS, RETRY
 from nce_sim.schedule.program import Program, Share
+from nce_sim.schedule.tiles import split_waves
 
 
 def split_compute(program: Program, array: str, compute_cycles: int) -> dict[str, int]:
@@ -25,12 +28,13 @@ def _mac_cycles(share: Share, images: int) -> int:
     """Return the cycles that lanes with perfectly fed operands would take, all waves once."""
     plan = share.plan
     assert plan is not None
-    if not share.tiles or share.tiles[0].chunk is None:
-        each = plan.array.mac_cycles(plan.layer.reduction_length)
-        return images * plan.waves * each * plan.array.repeats
+    whole = np.count_nonzero((plan.neurons > 0) & ~split_waves(plan, share.tiles))
     ranges = {
-        (tile.image, tile.windows, tile.groups, tile.chunk, tile.reduction) for tile in share.tiles
+        (tile.image, tile.windows, tile.groups, tile.chunk, tile.reduction)
+        for tile in share.tiles
+        if tile.chunk is not None
     }
-    return sum(
-        plan.array.mac_cycles(stop - start) * plan.array.repeats for *_, (start, stop) in ranges
+    macs = images * whole * plan.array.mac_cycles(plan.layer.reduction_length) + sum(
+        plan.array.mac_cycles(stop - start) for *_, (start, stop) in ranges
     )
+    return int(macs) * plan.array.repeats

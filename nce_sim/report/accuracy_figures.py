@@ -1,10 +1,12 @@
 """Accuracy against the share of the neurons that are unprotected."""
 
+from collections.abc import Sequence
 from math import ceil
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nce_sim.accuracy.statistics import Proportion
 from nce_sim.faults.models import FaultModel
 from nce_sim.report.selection import dropouts, noises
 from nce_sim.report.style import add_grid, method_look, method_name, new_figure, styled
@@ -55,13 +57,23 @@ def _accuracy(
 
 
 def _draw_method(axes: Axes, result: MainJobResult, method: str, fault: FaultModel) -> None:
-    """Draw one method's line with its confidence band."""
     points = sorted(
         (p for p in result.accuracy if p.method == method and p.fault == fault),
         key=lambda point: point.split.unprotected_fraction,
     )
-    share = [100 * point.split.unprotected_fraction for point in points]
-    correct = [point.result.correct for point in points]
+    draw_curve(
+        axes,
+        method,
+        [point.split.unprotected_fraction for point in points],
+        [point.result.correct for point in points],
+    )
+
+
+def draw_curve(
+    axes: Axes, method: str, fractions: Sequence[float], correct: Sequence[Proportion]
+) -> None:
+    """Draw one method's accuracy over the unprotected fraction, with its confidence band."""
+    share = [100 * fraction for fraction in fractions]
     look = method_look(method)
     axes.fill_between(
         share, [100 * c.low for c in correct], [100 * c.high for c in correct],

@@ -9,16 +9,22 @@ from nce_sim.report.wording import percent
 from nce_sim.resilience.split import Split
 from nce_sim.schedule.domains import DOMAINS
 from nce_sim.study.bottleneck import Bottleneck
+from nce_sim.study.protection_share import ProtectionShare
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run of a network's split; `bottleneck` if it was asked for."""
+    """One run of a network's split; `bottleneck` and what is protected if they were asked for.
+
+    `objective` is what the ranking of the split weighs damage against.
+    """
 
     network: str
     split: Split
     run: Run
     bottleneck: Bottleneck | None = None
+    objective: str = "neurons"
+    protection: ProtectionShare | None = None
 
     @property
     def title(self) -> str:
@@ -44,7 +50,7 @@ class Table(NamedTuple):
 
 def summary(report: RunReport) -> dict[str, Any]:
     """Return plain data that JSON can hold, units in the names."""
-    split, bottleneck = report.split, report.bottleneck
+    split, bottleneck, protection = report.split, report.bottleneck, report.protection
     found: dict[str, Any] = {
         "network": report.network,
         "granularity": split.granularity,
@@ -52,6 +58,9 @@ def summary(report: RunReport) -> dict[str, Any]:
         "unprotected_fraction": split.unprotected_fraction,
         **report.run.summary(),
     }
+    if protection is not None:
+        found["objective"] = report.objective
+        found["protected"] = asdict(protection)
     if bottleneck is not None:
         found["bottleneck"] = {
             "largest": str(bottleneck),
@@ -88,6 +97,8 @@ def headline(report: RunReport) -> list[str]:
         f"the {domain} domain's supply: {point}; its faults are injected by nce-sim inject"
         for domain, point in run.machine.operating_points().items()
     ]
+    if report.protection is not None:
+        sentences.append(f"objective: {report.objective}; {report.protection}")
     if report.bottleneck is not None:
         sentences.append(f"bottleneck: {report.bottleneck}")
     return sentences

@@ -62,6 +62,13 @@ METHOD_NAMES = {
     "gradient_x_activation": "Gradient x activation",
     "activation": "Activation",
     "fault-aware": "Fault-aware",
+    "fault-in-loop": "Faults in the loop",
+    "exhaustive-loss": "Exhaustive, loss",
+    "exhaustive-margin": "Exhaustive, margin",
+    "lrp-epsilon": "LRP, epsilon rule",
+    "lrp-gamma": "LRP, gamma rule",
+    "fisher": "Fisher",
+    "conductance": "Conductance",
 }
 METHOD_COLOURS = {
     "lrp": "#0072b2",
@@ -70,6 +77,13 @@ METHOD_COLOURS = {
     "gradient_x_activation": "#56b4e9",
     "activation": "#b38f00",
     "fault-aware": "#007a5a",
+    "fault-in-loop": "#66a61e",
+    "exhaustive-loss": "#000000",
+    "exhaustive-margin": "#8c564b",
+    "lrp-epsilon": "#8064a2",
+    "lrp-gamma": "#cc79a7",
+    "fisher": "#333333",
+    "conductance": "#e69f00",
 }
 METHOD_MARKERS = {
     "lrp": "o",
@@ -78,6 +92,13 @@ METHOD_MARKERS = {
     "gradient_x_activation": "D",
     "activation": "v",
     "fault-aware": "P",
+    "fault-in-loop": "H",
+    "exhaustive-loss": "<",
+    "exhaustive-margin": ">",
+    "lrp-epsilon": "X",
+    "lrp-gamma": "p",
+    "fisher": "*",
+    "conductance": "h",
 }
 
 DOMAIN_COLOURS = {PROTECTED: "#007a5a", UNPROTECTED: "#b3588b"}

@@ -2,6 +2,9 @@
 
 "gradient" is the mean absolute gradient of the loss (AxNN, ISLPED 2014; ApproxANN, DATE 2015);
 "gradient_x_activation" and "activation" are there for orientation.
+"fisher" is the mean of (y dloss/dy)^2 / 2: to second order, how much the loss rises when a neuron
+falls silent, if the loss is at its minimum and its Hessian is the Fisher information (Fisher
+pruning: Theis et al., arXiv 1801.05787, which removes whole maps; here the unit is a neuron).
 """
 
 from collections.abc import Callable
@@ -19,6 +22,7 @@ SCORES: dict[str, Score] = {
     "gradient": lambda _, gradient: gradient.abs_(),
     "gradient_x_activation": lambda output, gradient: gradient.mul_(output).abs_(),
     "activation": lambda output, _: output.abs(),
+    "fisher": lambda output, gradient: gradient.mul_(output).square_().div_(2),
 }
 
 

@@ -6,6 +6,7 @@ ICLR 2017, prune by it). A fault model says what it displaces, and so what is ex
 change: see `Damaging`.
 """
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -13,8 +14,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from nce_sim.workload.execute import Executable, all_outputs
+from nce_sim.workload.layer import Layer
 
 Objective = Literal["margin", "loss"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How the objective of a block of images hangs on the outputs of one layer.
+
+    `inputs` is images x the layer's input shape, `output` and `slope` are images x its own shape,
+    `objective` is images; all float32. `slope` is the objective's derivative with respect to
+    `output`.
+    """
+
+    layer: Layer
+    inputs: Tensor
+    output: Tensor
+    slope: Tensor
+    objective: Tensor
+
+    def of(self, images: slice) -> "Sensitivity":
+        """Return that of some of the images."""
+        parts = (self.inputs, self.output, self.slope, self.objective)
+        return Sensitivity(self.layer, *(part[images] for part in parts))
 
 
 class Damaging(Protocol):
@@ -28,20 +51,21 @@ class Damaging(Protocol):
     def objective(self) -> Objective:
         """Whose slope `damage` takes."""
 
-    def damage(self, layer: str, output: Tensor, slope: Tensor) -> Tensor:
-        """Return the damage expected from each neuron's fault, in the shape of `output`.
-
-        `output` and `slope` are images x the layer's shape, float32.
-        """
+    def damage(self, seen: Sensitivity) -> Tensor:
+        """Return the damage expected from each neuron's fault, in the shape of the outputs."""
 
 
 def objective_of(name: Objective, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the objective summed over the images; `outputs` are images x classes."""
+    """Return the objective of each image; `outputs` are images x classes."""
     if name == "loss":
-        return functional.cross_entropy(outputs, labels, reduction="sum")
+        return functional.cross_entropy(outputs, labels, reduction="none")
+    return margins(outputs, labels)
+
+
+def margins(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return each image's margin: the label's output less the largest other."""
     own = outputs.gather(1, labels[:, None])[:, 0]
-    others = outputs.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return (own - others).sum()
+    return own - outputs.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
 class DamageScores:
@@ -58,10 +82,15 @@ class DamageScores:
             outputs = all_outputs(self.executable, images.detach().requires_grad_())
             last = outputs[network.output.name].flatten(1)
             objective = objective_of(self.fault.objective, last, labels)
-        names = [layer.name for layer in network.neuron_layers]
-        slopes = torch.autograd.grad(objective, [outputs[name] for name in names])
+        layers = network.neuron_layers
+        slopes = torch.autograd.grad(objective.sum(), [outputs[layer.name] for layer in layers])
         with torch.no_grad():
             return {
-                name: self.fault.damage(name, outputs[name].detach(), slope)
-                for name, slope in zip(names, slopes, strict=True)
-            }
+                layer.name: self.fault.damage(
+                    Sensitivity(
+                        layer, outputs[layer.source].detach(), outputs[layer.name].detach(), slope,
+                        objective.detach(),
+                    )
+                )
+                for layer, slope in zip(layers, slopes, strict=True)
+            }  # fmt: skip

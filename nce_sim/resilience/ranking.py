@@ -3,9 +3,8 @@
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from math import isfinite
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 from zipfile import BadZipFile
@@ -13,14 +12,15 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from nce_sim.errors import InputError
 from nce_sim.files import write_atomically
 from nce_sim.resilience.baselines import SCORES, GradientScores
+from nce_sim.resilience.conductance import conductance
+from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
-from nce_sim.resilience.relevance import RelevancePropagation
+from nce_sim.resilience.relevance import RULES, RelevancePropagation
 from nce_sim.resilience.split import (
     Alignment,
     Block,
@@ -41,18 +41,24 @@ from nce_sim.workload.execute import (
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
-METHODS = ("lrp", *SCORES, "fault-aware", "random")
+METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
 """Ways to rank; all but "random" look at images."""
 
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
 
+Prices = Mapping[str, float | NDArray[np.float64]]
+"""Price of protecting a neuron, by layer: of each alike, or an array of the layer's shape."""
+
 
 @dataclass(frozen=True)
 class Origin:
     """What made a ranking. `stability` is the Spearman correlation between the rankings of the
-    even and of the odd blocks of images; None where there were fewer than two blocks, or one
-    half found all neurons alike. `fault` is the fault that a fault-aware ranking knew.
+    even and of the odd blocks of images; None where there were fewer than two blocks, one half
+    found all neurons alike, or it was not measured. `fault` is the fault that a fault-aware ranking
+    knew, or that an exhaustive one injected.
+    `objective` is what scores were divided by: the price of protecting a neuron in energy or
+    latency, or "neurons" where each counts alike.
     """
 
     method: str
@@ -64,6 +70,7 @@ class Origin:
     precision: str
     stability: float | None
     fault: str | None = None
+    objective: str = "neurons"
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Ranking:
     `relevance` maps a layer's name to a float64 array of the layer's shape (C x H x W or
     features). For methods other than "lrp" it holds their score: what matters is the order.
     `lost_relevance` is the share of an image's relevance (1) that never reached a layer,
-    averaged over the images; only LRP has it.
+    averaged over the images; only "lrp" has it.
     """
 
     origin: Origin
@@ -143,6 +150,32 @@ class Ranking:
             return neuron_split(self.places, unprotected_fraction)
         return unit_split(self.relevance, unprotected_fraction, granularity, block)
 
+    def per_price(self, prices: Prices, objective: str) -> "Ranking":
+        """Return the ranking by score per price: what protects most for what it costs comes first.
+
+        `prices` maps each layer's name to the price of protecting one of its neurons, in any unit:
+        a number, or an array of the layer's shape. Its splits take neurons in the order of the
+        greedy solution of the knapsack problem (Dantzig, "Discrete-variable extremum problems",
+        1957); they are nested and exact as those of any ranking. `objective` names the price.
+
+        Raises InputError if this ranking is already one by price, a layer has no price, or a price
+        is not a finite number above 0.
+        """
+        self.check_unpriced()
+        priced = {
+            name: values / _checked_price(prices, name, values.shape)
+            for name, values in self.relevance.items()
+        }
+        return Ranking(replace(self.origin, objective=objective), priced, self.lost_relevance)
+
+    def check_unpriced(self) -> None:
+        """Raise InputError if scores were divided by a price already."""
+        if self.origin.objective != "neurons":
+            raise InputError(
+                f"the ranking is by price of {self.origin.objective} already: give the one that it "
+                f"was made from"
+            )
+
     def save(self, path: Path | str) -> None:
         """Write the ranking as a NumPy archive without pickled objects."""
         description = json.dumps({**asdict(self.origin), "lost": dict(self.lost_relevance)})
@@ -171,6 +204,22 @@ class Ranking:
         return ranking
 
 
+def _checked_price(
+    prices: Prices, layer: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the prices of a layer's neurons, one or one for each."""
+    if layer not in prices:
+        raise InputError(f"no price for layer '{layer}': prices name {', '.join(prices) or 'none'}")
+    price = np.asarray(prices[layer], np.float64)
+    if price.shape not in ((), shape):
+        raise InputError(
+            f"prices of layer '{layer}' are one number or an array of {shape}, not of {price.shape}"
+        )
+    if not (np.isfinite(price) & (price > 0)).all():
+        raise InputError(f"prices of layer '{layer}' must be finite numbers above 0")
+    return price
+
+
 class BlockScores(Protocol):
     """Scores of every neuron for a block of images, by layer, images x the layer's shape."""
 
@@ -194,10 +243,11 @@ def rank(
     """Rank the neurons of `network` by their mean relevance over `images`.
 
     `method` is one of `METHODS`; "random" takes None for images and labels and draws each
-    resilience as |N(0, 1)| from `seed`, and the others need no seed. "fault-aware" takes a `fault`,
-    Dropout or GaussianNoise, and ranks by the damage that is expected from it. `precision` is
-    "float32" or, for "lrp", "mixed". Images are streamed in blocks: memory does not grow with
-    their number.
+    resilience as |N(0, 1)| from `seed`, and the others need no seed. Signed credit ("lrp-epsilon",
+    "lrp-gamma", "conductance") counts by its magnitude in each image. "fault-aware" takes a
+    `fault`, Dropout, GaussianNoise or `expected_damage` of a fault of the hardware, and ranks by
+    the damage that is expected from it. `precision` is "float32" or, for "lrp", "mixed". Images are
+    streamed in blocks: memory does not grow with their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
@@ -219,14 +269,8 @@ def rank(
     if precision not in known:
         raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
     check_device(device)
-    scores: BlockScores
-    if method == "lrp":
-        scores = RelevancePropagation(network, precision, device)
-    elif fault is not None:
-        scores = DamageScores(prepare(network, "float32", device), fault)
-    else:
-        scores = GradientScores(prepare(network, "float32", device), SCORES[method])
-    halves = _sum_over_blocks(network, scores, images, labels, device, progress)
+    scores = _scores(network, method, fault, precision, device)
+    halves = sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)
     relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
     is_lrp = method == "lrp"
@@ -239,7 +283,7 @@ def rank(
             images=count,
             seed=None,
             precision=precision,
-            stability=_stability(*halves) if count > block_length(network) else None,
+            stability=correlation_of_scores(*halves) if count > block_length(network) else None,
             fault=None if fault is None else str(fault),
         ),
         relevance,
@@ -247,7 +291,38 @@ def rank(
     )
 
 
-def _sum_over_blocks(
+def _scores(
+    network: Workload, method: str, fault: Damaging | None, precision: str, device: str
+) -> BlockScores:
+    """Return what scores a block of images; signed credit counts by its magnitude."""
+    if method == "lrp":
+        return RelevancePropagation(network, RULES[method], precision, device)
+    if method in RULES:
+        return _Magnitudes(RelevancePropagation(network, RULES[method], precision, device))
+    executable = prepare(network, "float32", device)
+    if method == "conductance":
+        return _Magnitudes(partial(conductance, executable))
+    if fault is not None:
+        return DamageScores(executable, fault)
+    return GradientScores(executable, SCORES[method])
+
+
+@dataclass(frozen=True)
+class _Magnitudes:
+    """The magnitudes of signed scores, image by image.
+
+    A neuron that speaks for the label in one image and against it in the next matters in both, so
+    that its scores must not cancel.
+    """
+
+    signed: BlockScores
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the magnitudes of one block."""
+        return {name: values.abs() for name, values in self.signed(images, labels).items()}
+
+
+def sum_over_blocks(
     network: Workload,
     scores: BlockScores,
     images: Tensor,
@@ -277,14 +352,6 @@ def _sum_over_blocks(
         for half in halves
     )
     return even, odd
-
-
-def _stability(
-    even: Mapping[str, NDArray[np.float64]], odd: Mapping[str, NDArray[np.float64]]
-) -> float | None:
-    halves = [np.concatenate([values.ravel() for values in half.values()]) for half in (even, odd)]
-    statistic = float(spearmanr(*halves).statistic)
-    return statistic if isfinite(statistic) else None
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:

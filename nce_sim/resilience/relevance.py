@@ -1,58 +1,56 @@
-"""Layer-wise relevance propagation with the z+ rule: eq. 2 of Schorn et al. (DATE 2018).
+"""Layer-wise relevance propagation: from the label's output back to every neuron.
 
-    R_j = y_j * sum_k  w+_jk / (sum_j' y_j' w+_j'k)  R_k        w+ = max(0, w)
-
-started from the one-hot label. Biases take no part. Where a denominator is zero its relevance is
-lost; nothing is added to keep it away from zero. The rule is one step back through a linear map f
-with the weights w+: R = y * grad(f)(y)[R_k / f(y)], so that convolutions, fully connected layers
-and average pooling share one function. Max pooling hands relevance to the winner, the first of
-equals. Where inputs may be negative, contributions are max(0, y w) = y+ w+ + y- w-.
+`nce_sim.resilience.rules` has the rules for linear layers. Max pooling hands relevance to the
+winner, the first of equals.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nce_sim.errors import InputError
-from nce_sim.workload.execute import Executable, all_outputs, linear_part, prepare, run_layer
+from nce_sim.resilience.rules import Epsilon, Gamma, Rule, ZPlus
+from nce_sim.workload.execute import all_outputs, prepare, run_layer
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
-SMALLEST_DENOMINATOR = 1e-30
+RULES: Mapping[str, Rule] = {"lrp": ZPlus(), "lrp-epsilon": Epsilon(), "lrp-gamma": Gamma()}
+"""The rule of each ranking by relevance. "lrp" is that of Schorn et al. (DATE 2018, eq. 2)."""
 
-
-@dataclass(frozen=True)
-class SignedWeights:
-    """The positive part of a layer's weights, and the negative one where it is needed."""
-
-    positive: Tensor
-    negative: Tensor | None
+LINEAR_KINDS = (Kind.CONV2D, Kind.LINEAR, Kind.AVERAGE_POOL)
 
 
 class RelevancePropagation:
     """The relevance of every neuron for blocks of images; weights are split once, at the start.
 
     `precision` "float32" computes all in float32; "mixed" runs the network in float32 and the
-    passes through the split weights in bfloat16. The order of the neurons is the same but for
-    noise far below that of the choice of images.
+    passes through the rule's weights in bfloat16. With the z+ rule the order of the neurons is the
+    same but for noise far below that of the choice of images.
     """
 
-    def __init__(self, network: Workload, precision: str = "float32", device: str = "cpu") -> None:
-        self.network = network
+    def __init__(
+        self,
+        network: Workload,
+        rule: Rule,
+        precision: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        self.network, self.rule = network, rule
         self.clean = prepare(network, "float32", device)
         back = prepare(network, "bfloat16" if precision == "mixed" else "float32", device)
         self.dtype = back.dtype
-        self.weights = {
-            layer.name: _signed_weights(network, back, layer)
+        self.steps = {
+            layer.name: rule.step(
+                layer, back.parameters.get(layer.name), may_be_negative(network, layer.source)
+            )
             for layer in network.layers
-            if layer.name in back.parameters and layer.source != INPUT
+            if layer.kind in LINEAR_KINDS and layer.source != INPUT
         }
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return each neuron layer's relevance, images x the layer's shape.
+        """Return each neuron layer's relevance, images x the layer's shape, signed.
 
         The type is float32, or bfloat16 in mixed precision.
 
@@ -60,20 +58,21 @@ class RelevancePropagation:
         """
         with torch.no_grad():
             outputs = all_outputs(self.clean, images)
-        relevance = functional.one_hot(labels, self.network.output.outputs).to(self.dtype)
-        relevance = relevance.reshape(outputs[self.network.output.name].shape)
+        last = outputs[self.network.output.name]
+        one_hot = functional.one_hot(labels, self.network.output.outputs).to(self.dtype)
+        relevance = self.rule.start(last.flatten(1).to(self.dtype), one_hot).reshape(last.shape)
         found: dict[str, Tensor] = {}
         for layer in reversed(self.network.layers):
             if layer.has_neurons:
                 found[layer.name] = relevance
             if layer.source == INPUT:
                 break
-            relevance = self._step_back(layer, outputs[layer.source], relevance)
+            relevance = self._step_back(layer, outputs, relevance)
         return found
 
-    def _step_back(self, layer: Layer, inputs: Tensor, relevance: Tensor) -> Tensor:
+    def _step_back(self, layer: Layer, outputs: Mapping[str, Tensor], relevance: Tensor) -> Tensor:
         """Return the relevance of a layer's inputs from that of its outputs."""
-        inputs = inputs.to(self.dtype)
+        inputs = outputs[layer.source].to(self.dtype)
         match layer.kind:
             case Kind.ADD:
                 raise InputError(f"layer {layer.name}: additions are not ranked yet")
@@ -81,53 +80,8 @@ class RelevancePropagation:
                 return relevance.reshape(inputs.shape)
             case Kind.MAX_POOL:
                 return _pull_back(lambda y: run_layer(layer, None, y), inputs, relevance)
-            case Kind.AVERAGE_POOL:
-                return share(
-                    inputs.clamp_min(0), None, lambda y, _: run_layer(layer, None, y), relevance
-                )
-            case Kind.CONV2D | Kind.LINEAR:
-                weights = self.weights[layer.name]
-                return share(
-                    inputs if weights.negative is None else inputs.clamp_min(0),
-                    None if weights.negative is None else inputs.clamp_max(0),
-                    lambda y, sign: linear_part(
-                        layer,
-                        weights.positive if sign > 0 or weights.negative is None
-                        else weights.negative,
-                        None, y,
-                    ),
-                    relevance,
-                )  # fmt: skip
-
-
-def share(
-    positive: Tensor,
-    negative: Tensor | None,
-    linear_map: Callable[[Tensor, int], Tensor],
-    relevance: Tensor,
-) -> Tensor:
-    """Share `relevance` among the inputs in proportion to their positive contributions.
-
-    `linear_map(y, sign)` applies the weights of that sign. `negative` is None where inputs are
-    never negative. Returns relevance in the shape and type of the inputs.
-    """
-    parts = [(positive, 1)] if negative is None else [(positive, 1), (negative, -1)]
-    inputs = [part.detach().requires_grad_() for part, _ in parts]
-    with torch.enable_grad():
-        maps = [linear_map(y, sign) for y, (_, sign) in zip(inputs, parts, strict=True)]
-        total = sum(maps[1:], maps[0])
-    # Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by: any
-    # finite stand-in loses that relevance exactly, and costs less than choosing element by element.
-    # Kernels of other devices may transform their operands, so that zeros do not stay exact there.
-    with torch.no_grad():
-        if total.device.type == "cpu":
-            scale = relevance / total.clamp_min(SMALLEST_DENOMINATOR)
-        else:
-            scale = torch.where(total > 0, relevance / total, 0)
-    gradients = torch.autograd.grad(total, inputs, scale)
-    with torch.no_grad():
-        shares = [y * gradient for y, gradient in zip(inputs, gradients, strict=True)]
-        return sum(shares[1:], shares[0])
+            case Kind.CONV2D | Kind.LINEAR | Kind.AVERAGE_POOL:
+                return self.steps[layer.name](inputs, outputs[layer.name], relevance)
 
 
 def _pull_back(step: Callable[[Tensor], Tensor], inputs: Tensor, relevance: Tensor) -> Tensor:
@@ -136,12 +90,6 @@ def _pull_back(step: Callable[[Tensor], Tensor], inputs: Tensor, relevance: Tens
     with torch.enable_grad():
         output = step(inputs)
     return torch.autograd.grad(output, inputs, relevance)[0]
-
-
-def _signed_weights(network: Workload, executable: Executable, layer: Layer) -> SignedWeights:
-    weight = executable.parameters[layer.name].weight
-    negative = weight.clamp_max(0) if may_be_negative(network, layer.source) else None
-    return SignedWeights(weight.clamp_min(0), negative)
 
 
 def may_be_negative(network: Workload, name: str) -> bool:

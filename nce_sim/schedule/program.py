@@ -287,10 +287,14 @@ class _Placer:
     def _is_whole(
         self, layer: Layer, config: DomainConfig, array: ArrayConfig, window: int
     ) -> bool:
-        """Tell whether a window's inputs fit; all are alike where the weights split K anyway."""
+        """Tell whether a window's inputs fit; all are alike where the weights split K anyway.
+
+        The columns' channels belong to at most as many families, each with its own inputs.
+        """
         channels = min(array.columns, layer.channels)
         weights = channels * layer.reduction_length * self.element_bytes
-        inputs = largest_window_bytes(layer, window, self.element_bytes)
+        read = layer.in_shape[0] // layer.groups * min(array.columns, layer.groups)
+        inputs = largest_window_bytes(layer, window, read, self.element_bytes)
         return weights > config.buffers.weight_bytes or inputs <= config.buffers.input_bytes
 
     def _arrays_by_layer(self) -> Mapping[str, Mapping[str, ArrayConfig]]:

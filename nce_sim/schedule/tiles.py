@@ -9,9 +9,10 @@ The images of a batch follow one another while the weights stay.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,8 @@ from nce_sim.errors import InputError
 from nce_sim.schedule.domains import FOREIGN
 from nce_sim.schedule.footprint import Footprint, InputDemand, Needed, dilate, dilate_range
 from nce_sim.schedule.layout import Demand, Region, StoredMap, rows_opened
-from nce_sim.schedule.waves import Wave, WavePlan
-from nce_sim.workload.layer import Layer
+from nce_sim.schedule.waves import Wave, WavePlan, families_of
+from nce_sim.workload.layer import Kind, Layer
 
 Range = tuple[int, int]
 
@@ -147,6 +148,15 @@ def tile_plan(
     return _Tiler(plan, mask, ends, buffers, element_bytes, batch).tiles()
 
 
+def split_waves(plan: WavePlan, tiles: Iterable[Tile]) -> NDArray[np.bool_]:
+    """Mark the waves (windows x groups x chunks) that run as ranges of K."""
+    split = np.zeros(plan.neurons.shape, bool)
+    for tile in tiles:
+        if tile.chunk is not None:
+            split[tile.windows[0], tile.groups[0], tile.chunk] = True
+    return split
+
+
 class _Tiler:
     """Works out the tiles of one layer on one array."""
 
@@ -174,44 +184,87 @@ class _Tiler:
         self._touched: dict[Range, tuple[NDArray[np.bool_], list[int]]] = {}
         touched = np.any(mask.reshape(self.layer.channels, -1), axis=1)
         self._is_held = touched[plan.channel_order]
+        self._families = (
+            families_of(self.layer, plan.channel_order) if self.layer.kind is Kind.CONV2D else None
+        )
         self.channels_before = np.concatenate([[0], np.cumsum(self._is_held)]).tolist()
 
     def tiles(self) -> list[Tile]:
-        """Return all tiles in order."""
-        weights_of_group = max(self._weight_bytes((g, g + 1)) for g in range(self.groups))
+        """Return all tiles in order.
+
+        Groups of waves that read other families of a grouped convolution are tiled apart where that
+        loads less: their tiles hold the inputs of these families alone.
+        """
+        together = self._section((0, self.groups))
+        sections = self._sections()
+        if len(sections) == 1:
+            return together
+        apart = [tile for section in sections for tile in self._section(section)]
+        return min(together, apart, key=lambda tiles: sum(tile.moved_bytes for tile in tiles))
+
+    def _sections(self) -> list[Range]:
+        """Cut the groups where the families that they read change."""
+        starts, before = [0], frozenset[int]()
+        for group in range(self.groups):
+            families = self._families_read((group, group + 1))
+            if before and families and families != before:
+                starts.append(group)
+            before = families or before
+        return list(pairwise([*starts, self.groups]))
+
+    def _families_read(self, groups: Range) -> frozenset[int]:
+        """Return the families of the channels with neurons in a range of groups."""
+        if self._families is None:
+            return frozenset({0})
+        channels = slice(groups[0] * self.plan.group_size, groups[1] * self.plan.group_size)
+        return frozenset(self._families[channels][self._is_held[channels]].tolist())
+
+    def _inputs_read(self, groups: Range) -> int:
+        """Return the input channels (or features) that a range of groups reads."""
+        inputs = self.layer.in_shape[0]
+        if self._families is None:
+            return inputs
+        return inputs // self.layer.groups * len(self._families_read(groups))
+
+    def _section(self, section: Range) -> list[Tile]:
+        """Return the tiles of a range of groups."""
+        first, last = section
+        weights_of_group = max(self._weight_bytes((g, g + 1)) for g in range(first, last))
         groups_at_once = (
-            self.groups
+            last - first
             if weights_of_group == 0
-            else min(self.groups, self.buffers.weight_bytes // weights_of_group)
+            else min(last - first, self.buffers.weight_bytes // weights_of_group)
         )
-        largest = self._largest_window_bytes()
-        widest_output = int(self.neurons.max(initial=0)) * self.element_bytes
+        inputs = self._inputs_read(section)
+        largest = self._largest_window_bytes(inputs)
+        widest_output = int(self.neurons[:, first:last].max(initial=0)) * self.element_bytes
         if (
             groups_at_once == 0
             or largest > self.buffers.input_bytes
             or widest_output > self.buffers.output_bytes
         ):
-            return [tile for image in self.images for tile in self._split_reduction(image)]
-        while groups_at_once > 1 and self._output_bytes_of_window(groups_at_once) > (
+            return [tile for image in self.images for tile in self._split_reduction(image, section)]
+        group_tiles = _cut(section, groups_at_once)
+        while groups_at_once > 1 and self._output_bytes_of_window(group_tiles) > (
             self.buffers.output_bytes
         ):
             groups_at_once -= 1
-        group_tiles = _cut(self.groups, groups_at_once)
-        return self._cheaper_order(self._window_tiles(group_tiles), group_tiles)
+            group_tiles = _cut(section, groups_at_once)
+        return self._cheaper_order(self._window_tiles(group_tiles, inputs), group_tiles)
 
-    def _largest_window_bytes(self) -> int:
+    def _largest_window_bytes(self, inputs: int) -> int:
         if not self.is_map:
             images = min(self.plan.window, self.positions) if self.plan.image_rows else 1
-            return images * self.layer.in_shape[0] * self.element_bytes
-        return largest_window_bytes(self.layer, self.plan.window, self.element_bytes)
+            return images * inputs * self.element_bytes
+        return largest_window_bytes(self.layer, self.plan.window, inputs, self.element_bytes)
 
-    def _output_bytes_of_window(self, groups: int) -> int:
-        """Return the largest output of one window over tiles of `groups` groups."""
-        sums = [self.neurons[:, a:b].sum(axis=1).max() for a, b in _cut(self.groups, groups)]
+    def _output_bytes_of_window(self, group_tiles: list[Range]) -> int:
+        """Return the largest output of one window over tiles of groups."""
+        sums = [self.neurons[:, a:b].sum(axis=1).max() for a, b in group_tiles]
         return int(max(sums)) * self.element_bytes
 
-    def _window_tiles(self, group_tiles: list[Range]) -> list[Range]:
-        """Join windows while their inputs and outputs fit."""
+    def _window_tiles(self, group_tiles: list[Range], inputs: int) -> list[Range]:
+        """Join windows while so many channels of inputs, and the outputs, fit."""
         table = self.neurons_up_to
         up_to = [[row[b] - row[a] for row in table] for a, b in group_tiles]
         most = self.buffers.output_bytes // self.element_bytes
@@ -221,14 +274,14 @@ class _Tiler:
             stop = min(bisect_right(held, held[start] + most) - 1 for held in up_to)
             stop = max(start + 1, min(stop, self.windows))
             guess = joined[-1][1] - joined[-1][0] if joined else 1
-            stop = self._last_that_fits(start, stop, start + guess)
+            stop = self._last_that_fits(start, stop, start + guess, inputs)
             joined.append((start, stop))
             start = stop
         return joined
 
-    def _last_that_fits(self, start: int, stop: int, guess: int) -> int:
+    def _last_that_fits(self, start: int, stop: int, guess: int, inputs: int) -> int:
         """Return the end of the longest range of windows whose inputs fit, from a first guess."""
-        room = self.buffers.input_bytes // (self.layer.in_shape[0] * self.element_bytes)
+        room = self.buffers.input_bytes // (inputs * self.element_bytes)
         end = min(guess, stop)
         while end < stop and self._read_bound((start, end + 1)) <= room:
             end += 1
@@ -386,8 +439,9 @@ class _Tiler:
             return self._outputs_with_holes(window_tiles, group_tiles)
         stored, domain = self.ends.outputs, self.ends.domain
         ranges = [self.positions_of(windows) for windows in window_tiles]
-        bursts = _range_bursts(stored, domain, ranges)[self.plan.channel_order]
-        bursts *= self._is_held[:, None]
+        up_to = group_tiles[-1][1] * self.plan.group_size
+        bursts = _range_bursts(stored, domain, ranges)[self.plan.channel_order[:up_to]]
+        bursts *= self._is_held[:up_to, None]
         starts = [g[0] * self.plan.group_size for g in group_tiles]
         moved = np.add.reduceat(bursts, starts, axis=0).T * stored.regions[domain].burst_bytes
         channels = np.add.reduceat(bursts > 0, starts, axis=0, dtype=np.int64).T
@@ -442,11 +496,11 @@ class _Tiler:
                 found[:, w, g] = images * each.moved_bytes, images * each.rows_opened
         return found
 
-    def _split_reduction(self, image: int | None) -> Iterator[Tile]:
+    def _split_reduction(self, image: int | None, section: Range) -> Iterator[Tile]:
         """Yield ranges of K, wave by wave."""
-        for wave in np.argwhere(self.plan.neurons > 0):
+        for wave in np.argwhere(self.plan.neurons[:, slice(*section)] > 0):
             window, group, chunk = (int(index) for index in wave)
-            yield from self._ranges_of_wave(image, (window, group, chunk))
+            yield from self._ranges_of_wave(image, (window, section[0] + group, chunk))
 
     def _ranges_of_wave(self, image: int | None, wave: Wave) -> Iterator[Tile]:
         window, group, chunk = wave
@@ -545,6 +599,7 @@ class _Rectangles:
 
     def __init__(self, tiler: _Tiler, window_tiles: list[Range], group_tiles: list[Range]) -> None:
         self.tiler, self.window_tiles, self.group_tiles = tiler, window_tiles, group_tiles
+        self.every = (group_tiles[0][0], group_tiles[-1][1])
         self.moved, self.opened = tiler.output_demands(window_tiles, group_tiles).tolist()
         self.reduction = (0, tiler.layer.reduction_length)
         self.weights = [tiler.weight_streams(groups, self.reduction) for groups in group_tiles]
@@ -557,7 +612,7 @@ class _Rectangles:
 
     def moved_if_inputs_stay(self) -> int:
         """Return the bytes loaded if each tile of windows reads the weights again."""
-        inputs = self._inputs_moved([(0, self.tiler.groups)])
+        inputs = self._inputs_moved([self.every])
         weights = len(self.window_tiles) * sum(map(_moved, self.weights))
         return len(self.tiler.images) * (inputs + weights)
 
@@ -591,8 +646,7 @@ class _Rectangles:
         what all groups read.
         """
         tiler = self.tiler
-        every = (0, tiler.groups)
-        self._count_inputs([every] if inputs_stay else self.group_tiles)
+        self._count_inputs([self.every] if inputs_stay else self.group_tiles)
         tiles: list[Tile] = []
         before: tuple[int | None, int, int] = (None, -1, -1)
         for image, w, g in order:
@@ -604,7 +658,7 @@ class _Rectangles:
             keeps_weights = before[2] == g
             loads = () if keeps_weights else self.weights[g]
             if not keeps_inputs:
-                loads += self._inputs[w, every if inputs_stay else groups]
+                loads += self._inputs[w, self.every if inputs_stay else groups]
             tiles.append(
                 Tile(
                     image=image,
@@ -665,8 +719,8 @@ def _range_bursts(stored: StoredMap, domain: str, ranges: list[Range]) -> NDArra
     return bursts + np.where(one_row, 0, between)
 
 
-def _cut(count: int, length: int) -> list[Range]:
-    return [(start, min(start + length, count)) for start in range(0, count, length)]
+def _cut(whole: Range, length: int) -> list[Range]:
+    return [(start, min(start + length, whole[1])) for start in range(*whole, length)]
 
 
 def _ranges(reduction: int, length: int, taps: int) -> Iterator[Range]:
@@ -678,8 +732,8 @@ def _ranges(reduction: int, length: int, taps: int) -> Iterator[Range]:
             yield start, min(start + length, end)
 
 
-def largest_window_bytes(layer: Layer, window: int, element_bytes: int) -> int:
-    """Return an upper bound of the bytes that any window of so many positions reads.
+def largest_window_bytes(layer: Layer, window: int, channels: int, element_bytes: int) -> int:
+    """Return an upper bound of the bytes of `channels` inputs that any window of positions reads.
 
     How many depends on the column at which a window begins.
     """
@@ -689,7 +743,7 @@ def largest_window_bytes(layer: Layer, window: int, element_bytes: int) -> int:
     ranges = [(start, start + window) for start in of_column.values()]
     ranges.append((starts[-1], layer.positions))
     most = max(reach(layer, start, stop) for start, stop in ranges)
-    return most * layer.in_shape[0] * element_bytes
+    return most * channels * element_bytes
 
 
 def reach(layer: Layer, start: int, stop: int) -> int:

@@ -10,7 +10,8 @@ lies in the domain. The drain hides behind the next wave.
 `broadcast`: a column works on one channel, and its rows on that channel's neurons, closed up within
 a window of positions. A wider window fills more lanes, but its waves hold more distinct positions,
 each of which needs its own operand from the input buffer. The window is widened as long as that
-saves cycles, for each layer and domain. Channels with similar numbers of neurons share a group.
+saves cycles, for each layer and domain. Channels with similar numbers of neurons share a group;
+those of one family (a group of a grouped convolution) stay together, for they read the same inputs.
 Fully connected layers broadcast the input to all lanes, and each lane streams its own weights; a
 batch may share them, with one image a row. In a global pooling each lane streams its own inputs.
 
@@ -262,8 +263,8 @@ class _Compaction:
         if array.systolic:
             self.order = np.arange(len(mask))
         else:
-            order = np.argsort(-by_channel, kind="stable")
-            self.order = order[: np.count_nonzero(by_channel)]
+            order = _by_family(by_channel, families_of(layer, np.arange(len(mask))))
+            self.order = order[by_channel[order] > 0]
         self.packed: Words = packed[self.order]
         self.neurons, self.columns = wave_sizes(
             by_window[self.order], array.config.rows, array.config.columns, self.chunks
@@ -277,7 +278,7 @@ class _Compaction:
 
     def plan(self, image_rows: bool = False) -> WavePlan:
         """Count the operands of each wave, and from them its cycles."""
-        families = _families(self.layer, self.order)
+        families = families_of(self.layer, self.order)
         columns = self.array.config.columns
         positions = distinct_positions(
             self.packed, self.array.config.rows, columns, self.chunks, families
@@ -339,7 +340,20 @@ def _plan_vector(layer: Layer, mask: NDArray[np.bool_], array: Array) -> WavePla
     )
 
 
-def _families(layer: Layer, channels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _by_family(neurons: Counts, families: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the channels by their numbers of neurons, those of a family side by side.
+
+    Families follow one another by their own numbers of neurons, so that a wave holds channels of as
+    few families and as similar numbers as can be.
+    """
+    if families is None:
+        return np.argsort(-neurons, kind="stable")
+    of_family = np.zeros(len(neurons), np.int64)
+    np.add.at(of_family, families, neurons)
+    return np.lexsort((-neurons, families, -of_family[families]))
+
+
+def families_of(layer: Layer, channels: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Return the group of a grouped convolution that each channel belongs to; None: one for all."""
     return None if layer.groups == 1 else channels // (layer.channels // layer.groups)
 
@@ -387,7 +401,7 @@ def holes(plan: WavePlan, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if plan.checksums is None or plan.is_vector or plan.image_rows:
         return np.zeros_like(mask)
     by_channel = _channel_rows(plan, mask)
-    families = _families(plan.layer, np.arange(len(by_channel)))
+    families = families_of(plan.layer, np.arange(len(by_channel)))
     computed = with_holes(by_channel, plan.channel_order, plan.group_size, plan.rows, families)
     return (computed & ~by_channel).reshape(mask.shape)
 

@@ -1,4 +1,4 @@
-"""Labelled images: the bundled parts of Fashion-MNIST, and the whole set where it can be found."""
+"""Labelled images from IDX files: bundled, of a folder, of the system, or downloaded."""
 
 import gzip
 import struct
@@ -14,20 +14,12 @@ from torch import Tensor
 
 from nce_sim.config.bundle import bundled
 from nce_sim.errors import InputError
-
-SYSTEM_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)  # Debian: dataset-fashion-mnist
-DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-PARTS = {  # part: (images, labels)
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-    "ranking": ("ranking-images-idx3-ubyte.gz", "ranking-labels-idx1-ubyte.gz"),
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-}
-BUNDLED_PARTS = ("test", "ranking")
-PUBLISHED_MD5 = {  # as the data set's own page prints them
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-}
-PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the 60,000 training images, after / 255
+from nce_sim.workload.dataset_descriptions import (
+    DatasetDescription,
+    Elsewhere,
+    Part,
+    describe_data,
+)
 
 
 @dataclass(frozen=True)
@@ -60,55 +52,59 @@ class Dataset:
 def load_data(name: str, part: str = "test", folder: Path | str | None = None) -> Dataset:
     """Load a part of a data set.
 
-    `name` is "fashion-mnist"; `part` is "test" (10,000 images), "ranking" (500 training images of
-    each class), both bundled, or "train" (60,000). With `folder`, the gzipped IDX files are read
-    from there; otherwise "train" is looked for in the system's data folder, then downloaded.
-    Images are padded from 28x28 to 32x32 and normalised.
+    "fashion-mnist": `part` is "test" (10,000 images), "ranking" (500 training images of each
+    class), both bundled, or "train" (60,000); images are padded from 28x28 to 32x32. "digits":
+    "test" (797), or "train" and "ranking", which are the same 1,000 images; all are bundled, 8x8.
+    Pixels are normalised with the mean and deviation of the training images.
+
+    With `folder`, the gzipped IDX files are read from there; otherwise what is not bundled is
+    looked for in the system's data folder, then downloaded.
 
     Raises InputError for an unknown name or part and for a missing or damaged file.
     """
-    if name != "fashion-mnist":
-        raise InputError(f"unknown data set '{name}': known is fashion-mnist")
-    if part not in PARTS:
-        raise InputError(f"unknown part '{part}' of {name}: known are {', '.join(PARTS)}")
-    images_file, labels_file = (_locate(file, part, folder) for file in PARTS[part])
+    known = describe_data(name)
+    if part not in known.parts:
+        raise InputError(f"unknown part '{part}' of {name}: known are {', '.join(known.parts)}")
+    images_file, labels_file = _locate(known, known.parts[part], folder)
     pixels, labels = read_idx(images_file), read_idx(labels_file)
     if pixels.ndim != 3 or labels.ndim != 1:
         raise InputError(
             f"{images_file} holds an array of {pixels.ndim} dimensions and {labels_file.name} one "
             f"of {labels.ndim}: images have 3 and labels 1"
         )
-    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)))
-    images = torch.from_numpy(padded).float().div_(255).sub_(PIXEL_MEAN).div_(PIXEL_DEVIATION)
+    padded = np.pad(pixels, ((0, 0), (known.border,) * 2, (known.border,) * 2))
+    images = torch.from_numpy(padded).float()
+    images = images.div_(known.white).sub_(known.mean).div_(known.deviation)
     return Dataset(name, part, images[:, None], torch.from_numpy(labels.astype(np.int64)))
 
 
-def _locate(file: str, part: str, folder: Path | str | None) -> Path:
-    """Return the path of one file: the user's folder, the bundle, the system, a download."""
+def _locate(known: DatasetDescription, part: Part, folder: Path | str | None) -> list[Path]:
+    """Return the paths of a part's files: the user's folder, the bundle, or elsewhere."""
     if folder is not None:
-        path = Path(folder) / file
-        if not path.is_file():
-            raise InputError(f"no file {path}: the folder must hold {' and '.join(PARTS[part])}")
-        return path
-    if part in BUNDLED_PARTS:
-        return bundled("datasets") / "fashion-mnist" / file
-    for system in SYSTEM_FOLDERS:
-        if (system / file).is_file():
-            return system / file
-    return _download(file)
+        paths = [Path(folder) / file for file in part.files]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"no file {path}: the folder must hold {' and '.join(part.files)}")
+        return paths
+    if part.bundled:
+        return [bundled("datasets") / known.name / file for file in part.files]
+    assert known.elsewhere is not None
+    return [_find_elsewhere(known.elsewhere, file) for file in part.files]
 
 
-def _download(file: str) -> Path:
-    """Fetch one file of the training set into the user's cache and check its published checksum."""
+def _find_elsewhere(elsewhere: Elsewhere, file: str) -> Path:
+    """Return a file of the system's folder, or fetch it into the user's cache and check it."""
+    if (elsewhere.system_folder / file).is_file():
+        return elsewhere.system_folder / file
     try:
         fetched = pooch.retrieve(
-            DOWNLOAD_URL + file, known_hash=f"md5:{PUBLISHED_MD5[file]}", fname=file,
+            elsewhere.url + file, known_hash=f"md5:{elsewhere.md5[file]}", fname=file,
             path=pooch.os_cache("nce-sim"),
         )  # fmt: skip
     except (OSError, ValueError) as reason:
         raise InputError(
-            f"the full training set is not in {SYSTEM_FOLDERS[0]} and {DOWNLOAD_URL}{file} could "
-            f"not be fetched ({reason}): install Debian's package dataset-fashion-mnist, or name "
+            f"the full training set is not in {elsewhere.system_folder} and {elsewhere.url}{file} "
+            f"could not be fetched ({reason}): install {elsewhere.system_package}, or name "
             f"a folder with the IDX files"
         ) from reason
     return Path(fetched)
