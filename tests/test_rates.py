@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nce_sim.config.bundle import bundled
+from nce_sim.config.trace_table import describe_trace, list_traces, read_trace
 from nce_sim.errors import InputError
-from nce_sim.faults.rates import RateTrace, describe_trace, list_traces, load_trace
+from nce_sim.faults.rates import RateTrace, load_trace
 
 GOOD = "# a test\ntime_s,rate_factor\n0,1\n2.5,30\n4,0\n"
 
