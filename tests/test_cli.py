@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nce_sim.config.bundle import bundled
-from nce_sim.faults.rates import describe_trace, list_traces
+from nce_sim.config.trace_table import describe_trace, list_traces
 
 SILENT = ("timings.json",)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nce_sim.config.bundle import bundled
+from nce_sim.config.trace_table import describe_trace, list_traces, read_trace
 from nce_sim.errors import InputError
-from nce_sim.faults.rates import RateTrace, describe_trace, list_traces, load_trace
+from nce_sim.faults.rates import RateTrace, load_trace
 
 GOOD = "# a test\ntime_s,rate_factor\n0,1\n2.5,30\n4,0\n"
 
@@ -102,14 +103,22 @@ def test_an_impossible_trace_is_refused(times, factors, said):
 
 
 @pytest.mark.parametrize("name", list_traces())
-def test_bundled_traces_load_and_say_what_they_stand_for(name):
-    trace = load_trace(name)
-    assert trace.name == name
-    assert trace == load_trace(bundled("traces") / f"{name}.csv")
+def test_bundled_traces_say_what_they_stand_for(name):
+    assert read_trace(name) == read_trace(bundled("traces") / f"{name}.csv")
+    assert read_trace(name).name == name
     assert 20 < len(describe_trace(name)) < 100
     assert f"`{name}`" in (bundled("traces") / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_burst_rises_by_its_factor_for_its_time():
+def test_other_columns_of_a_trace_play_no_part_but_the_rate_must_be_there(tmp_path):
+    text = "time_s,temperature_c,rate_factor\n0,-40,2\n1,20,3\n"
+    assert load_trace(written(tmp_path, text)) == RateTrace("mine", (0.0, 1.0), (2.0, 3.0))
+    with pytest.raises(InputError, match="must be time_s,rate_factor, not time_s,supply_v"):
+        load_trace("voltage-droop")
+
+
+def test_the_burst_rises_to_its_factor_and_decays():
     trace = load_trace("radiation-burst")
-    assert trace.at(np.array([0.0, 29.9, 30, 39.9, 40, 1e6])).tolist() == [1, 1, 100, 100, 1, 1]
+    factors = trace.at(np.array([0.0, 0.0199, 0.022, 0.030, 1e6]))
+    law = [1, 1, 100, 1 + 99 / np.e, 1 + 99 * np.exp(-57 / 8)]
+    assert factors == pytest.approx(law, rel=1e-5)

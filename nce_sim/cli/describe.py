@@ -15,7 +15,7 @@ Rows = list[dict[str, str]]
 def list_bundled(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the bundled networks, machines, voltage tables, data, traces, campaigns; fault sites.
+    """List what is bundled: networks, machines, voltage tables, data, traces ...; fault sites.
 
     Example: nce-sim list
     """
@@ -26,6 +26,7 @@ def list_bundled(
         "data": _data(),
         "traces": _traces(),
         "campaigns": _campaigns(),
+        "scenarios": _scenarios(),
         "fault sites": _sites(),
     }
     if as_json:
@@ -73,7 +74,7 @@ def _data() -> Rows:
 
 
 def _traces() -> Rows:
-    from nce_sim.faults.rates import describe_trace, list_traces
+    from nce_sim.config.trace_table import describe_trace, list_traces
 
     return [{"name": name, "description": describe_trace(name)} for name in list_traces()]
 
@@ -84,6 +85,15 @@ def _campaigns() -> Rows:
     return [
         {"name": name, "description": load_campaign(name).description.strip()}
         for name in list_campaigns()
+    ]
+
+
+def _scenarios() -> Rows:
+    from nce_sim.config.scenario import list_scenarios, load_scenario
+
+    return [
+        {"name": name, "description": load_scenario(name).description.strip()}
+        for name in list_scenarios()
     ]
 
 

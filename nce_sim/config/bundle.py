@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def bundled(folder: str) -> Path:
-    """Return a bundled folder ("hw_configs", "models", "traces" or "datasets").
+    """Return a bundled folder, such as "hw_configs", "models", "traces" or "scenarios".
 
     A wheel carries them inside the package; a checkout has them beside it.
     """

@@ -132,6 +132,8 @@ def _line(node: yaml.Node | None, place: Path_) -> int:
             if key_node.value == str(place[0]):
                 deeper = place[1:]
                 return _line(value_node, deeper) if deeper else key_node.start_mark.line + 1
+        if len(place) > 1:  # which record of a union it is stands in no line of its own
+            return _line(node, place[1:])
     if place and isinstance(node, yaml.SequenceNode) and isinstance(place[0], int):
         return _line(node.value[place[0]], place[1:])
     return line
