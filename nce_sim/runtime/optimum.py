@@ -14,6 +14,9 @@ What the discretisation leaves out:
   beyond miss their deadline; that they delay those behind them is left out, and so are deadlines
   missed at a load below 1. The plan's cost is too low there, with slots of any length.
 
+- A decision is for the inference that comes next, so a plan that is played changes with the first
+  decision in a slot: one inference late.
+
 Play the plan (`Planned`) in a mission to see what it is worth with queues and all: the difference
 between its cost and the plan's own is the discretisation error.
 """
