@@ -144,6 +144,24 @@ def test_the_power_cap_counts_what_piles_up_and_keeps_a_margin():
             PowerCap(context(), **wrong)
 
 
+def test_checks_take_time_and_power():
+    idle_aj = small_grid().meter.rates().idle_aj_per_cycle
+    checks = {"check_cycles": (0, 0, 0, 1000), "check_aj": (0, 0, 0, 10**12)}
+    given = context(**checks)
+    assert given.cycles(3) == small_grid().points[3].cycles + 1000
+    assert given.energy_aj(3) == small_grid().points[3].energy_aj() + 10**12
+    warmer = small_grid().meter.rates(90.0).idle_aj_per_cycle - idle_aj
+    plain = small_grid().points[3].energy_aj(90.0) + 10**12
+    assert given.energy_aj(3, 90.0) == plain + 1000 * warmer
+    assert (context().fastest, given.fastest) == (3, 2)
+    budget = loaded_power_mw(3, 4000) * 1.001
+    at = seen(cycle=4000, power_budget_mw=budget)
+    assert PowerCap(context(), margin=0.0).decide(at) == 3
+    assert PowerCap(context(check_aj=(0, 0, 0, 10**12)), margin=0.0).decide(at) != 3
+    with pytest.raises(InputError, match="check_aj has 2 entries: the grid has 4 splits"):
+        context(check_aj=(1, 2))
+
+
 def test_the_deadline_policy_hurries_only_where_time_is_short():
     asked = []
 
@@ -154,8 +172,8 @@ def test_the_deadline_policy_hurries_only_where_time_is_short():
     policy = Deadline(context(), inner=Choosing(inner), slack_cycles=5000)
     assert policy.decide(seen(slack_cycles=None)) == 1
     assert policy.decide(seen(slack_cycles=5000)) == 1
-    assert policy.decide(seen(slack_cycles=4999)) == small_grid().fastest
-    assert policy.decide(seen(slack_cycles=-10)) == small_grid().fastest
+    assert policy.decide(seen(slack_cycles=4999)) == 3
+    assert policy.decide(seen(slack_cycles=-10)) == 3
     assert len(asked) == 4
 
 
@@ -221,7 +239,16 @@ def test_a_policy_of_the_users_own_is_made_with_its_options(module):
     given = context()
     policy = load_policy("their_policies:Own", given, {"point": 2})
     assert policy.decide(seen()) == 2
-    assert policy.context is given
+    assert policy.policy.context is given
+
+
+def test_what_goes_wrong_in_a_policy_of_the_users_own_is_told(module):
+    policy = load_policy("their_policies:Own", context())
+    policy.policy.decide = lambda observation: observation.no_such_thing
+    with pytest.raises(
+        InputError, match=r"their_policies:Own': decide failed in cycle 1,000: Attr"
+    ):
+        policy.decide(seen())
 
 
 @pytest.mark.parametrize(

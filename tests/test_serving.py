@@ -219,6 +219,8 @@ def test_policies_that_switch_at_will_lose_no_request_and_no_energy(gaps, choice
     assert sum(result.served.values()) == len(arrivals)
     assert result.answers.tolist() == rights
     windows = [sum(rights[k : k + 5]) for k in range(len(rights) - 4)] or [sum(rights)]
+    assert result.counts["windows"] == max(0, len(rights) - 4)
+    assert result.counts["window_right"] == sum(windows[: result.counts["windows"]])
     worst = result.worst_window
     assert (worst.right, worst.first) == (min(windows), windows.index(min(windows)))
     below = [len(rights[:k]) >= 5 and sum(rights[k - 5 : k]) < 4 for k in range(1, len(rights) + 1)]

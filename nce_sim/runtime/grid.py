@@ -114,11 +114,6 @@ class Grid:
             self._changes_aj[key] = rates.energy_aj([activity])
         return self._changes_aj[key]
 
-    @cached_property
-    def fastest(self) -> int:
-        """The split with the least latency; of equals, the most protected one."""
-        return min(range(len(self.points)), key=lambda index: self.points[index].cycles)
-
 
 def build_grid(
     network: Network,

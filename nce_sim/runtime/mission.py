@@ -33,8 +33,12 @@ MOST_CHANGES = 10_000
 
 COUNTS = (
     "answered", "right", "clean_right", "due", "missed", "checked", "mismatches", "changes",
+    "windows", "window_right",
 )  # fmt: skip
-"""What a mission counts, and each bin of time: requests belong to the bin in which they end."""
+"""What a mission counts, and each bin of time: requests belong to the bin in which they end.
+
+`windows` are full sliding windows, and `window_right` the right answers of all of them.
+"""
 
 FLOWS = ("energy_aj", "waiting_cycles", "idle_cycles", "changing_cycles", "estimate_cycles")
 """What goes on over time; `estimate_cycles` is the estimate, in parts of 2^40, times cycles."""
@@ -273,6 +277,8 @@ class _Mission:
         if self._is_below_target:
             self.below_target_cycles += now - self.last_end
         self.window.add(answer.right)
+        if self.window.is_full:
+            self._add(now - 1, {"windows": 1, "window_right": self.window.right})
 
     @property
     def _is_below_target(self) -> bool:

@@ -224,6 +224,7 @@ class _SlotCosts:
     def __init__(self, context: PolicyContext, slots: Slots, prices: Prices) -> None:
         self.context, self.grid, self.slots, self.prices = context, context.grid, slots, prices
         self.surface = context.surface_for("optimum")
+        self._places = range(len(self.grid.points))
         self._figures: dict[Conditions, _Figures] = {}
 
     def matrix(self, slot: int) -> NDArray[np.float64]:
@@ -241,15 +242,14 @@ class _SlotCosts:
         """Return the energy of a slot in whole attojoules, with that of the change."""
         conditions, requests = self.slots.conditions[slot], self.slots.requests[slot]
         where = conditions.temperature_c, conditions.supply_v
-        chosen = self.grid.points[point]
-        passed = self.grid.change_cycles(before, point) + requests * chosen.cycles
+        passed = self.grid.change_cycles(before, point) + requests * self.context.cycles(point)
         idle_aj = max(0, self.slots.cycles - passed) * _idle_aj(self.grid, conditions)
-        run_aj = requests * chosen.energy_aj(*where)
+        run_aj = requests * self.context.energy_aj(point, *where)
         return run_aj + idle_aj + self.grid.change_aj(before, point, *where)
 
     def missed(self, slot: int, before: int, point: int) -> float:
         """Return the expected requests of a slot that miss their deadline."""
-        requests, lasting = self.slots.requests[slot], self.grid.points[point].cycles
+        requests, lasting = self.slots.requests[slot], self.context.cycles(point)
         if lasting > self.context.deadline_cycles:
             return requests
         time = max(0, self.slots.cycles - self.grid.change_cycles(before, point))
@@ -258,7 +258,7 @@ class _SlotCosts:
     @cached_property
     def _lasting(self) -> NDArray[np.float64]:
         """Cycles of an inference, by split."""
-        return np.array([point.cycles for point in self.grid.points], np.float64)
+        return np.array([self.context.cycles(point) for point in self._places], np.float64)
 
     @cached_property
     def _changing(self) -> NDArray[np.float64]:
@@ -266,9 +266,8 @@ class _SlotCosts:
         return np.array(list(self._pairs(self.grid.change_cycles)), np.float64)
 
     def _pairs(self, figure: Callable[[int, int], int]) -> Iterator[list[int]]:
-        count = range(len(self.grid.points))
-        for before in count:
-            yield [figure(before, after) for after in count]
+        for before in self._places:
+            yield [figure(before, after) for after in self._places]
 
     def _of(self, slot: int) -> "_Figures":
         """Return the figures of a slot's conditions; each different ones are worked out once."""
@@ -281,15 +280,14 @@ class _SlotCosts:
         where, rate = (
             (conditions.temperature_c, conditions.supply_v), self.surface.rate_under(conditions)
         )  # fmt: skip
-        places = range(len(self.grid.points))
         return _Figures(
-            run_aj=np.array([p.energy_aj(*where) for p in self.grid.points], np.float64),
+            run_aj=np.array([self.context.energy_aj(p, *where) for p in self._places], np.float64),
             idle_aj=float(_idle_aj(self.grid, conditions)),
             change_aj=np.array(
                 list(self._pairs(lambda i, j: self.grid.change_aj(i, j, *where))), np.float64
             ),
             shortfall=np.array(
-                [_shortfall(self.context, self.surface.accuracy(p, rate)) for p in places]
+                [_shortfall(self.context, self.surface.accuracy(p, rate)) for p in self._places]
             ),
         )
 

@@ -1,6 +1,7 @@
 """What a policy may know before the mission starts."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from nce_sim.errors import InputError
 from nce_sim.runtime.conditions import Surroundings
@@ -13,7 +14,10 @@ class PolicyContext:
     """The grid with its figures, and what is asked of the engine.
 
     `quality_target` is a share of right answers. `surface` is None where none was measured;
-    `surroundings`, the true environment, are for the oracle alone.
+    `surroundings`, the true environment, are for the oracle alone. `check_cycles` and `check_aj`
+    are what the monitor's checks add to an inference, by split; empty if they add nothing.
+
+    Raises InputError unless these have an entry for each split.
     """
 
     grid: Grid
@@ -21,6 +25,36 @@ class PolicyContext:
     deadline_cycles: int
     surface: Surface | None = None
     surroundings: Surroundings | None = None
+    check_cycles: tuple[int, ...] = ()
+    check_aj: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("check_cycles", "check_aj"):
+            if len(getattr(self, name)) not in (0, len(self.grid.points)):
+                raise InputError(
+                    f"{name} has {len(getattr(self, name))} entries: the grid has "
+                    f"{len(self.grid.points)} splits"
+                )
+
+    def cycles(self, point: int) -> int:
+        """Return the cycles of an inference with its checks, if no wave runs again."""
+        checks = self.check_cycles[point] if self.check_cycles else 0
+        return self.grid.points[point].cycles + checks
+
+    def energy_aj(
+        self, point: int, temperature_c: float | None = None, supply_v: float | None = None
+    ) -> int:
+        """Return the energy of an inference with its checks, in attojoules, under conditions."""
+        cycles = self.check_cycles[point] if self.check_cycles else 0
+        energy_aj = self.check_aj[point] if self.check_aj else 0
+        return self.grid.points[point].energy_aj(
+            temperature_c, supply_v, extra_cycles=cycles, extra_energy_aj=energy_aj
+        )
+
+    @cached_property
+    def fastest(self) -> int:
+        """The split with the least latency; of equals, the most protected one."""
+        return min(range(len(self.grid.points)), key=self.cycles)
 
     def surface_for(self, policy: str) -> Surface:
         """Return the surface; raise InputError if there is none."""

@@ -5,8 +5,24 @@ from importlib import import_module
 from typing import Any
 
 from nce_sim.errors import InputError
-from nce_sim.runtime.observations import Policy
+from nce_sim.runtime.observations import Observation, Policy
 from nce_sim.runtime.policies.context import PolicyContext
+
+
+class UsersPolicy:
+    """A policy of which it is told, in one line, what goes wrong in it."""
+
+    def __init__(self, path: str, policy: Policy) -> None:
+        self.path, self.policy = path, policy
+
+    def decide(self, seen: Observation) -> int:
+        """Return what the policy decides; raise InputError if it fails."""
+        try:
+            return self.policy.decide(seen)
+        except Exception as reason:
+            raise InputError(
+                f"policy '{self.path}': decide failed in cycle {seen.cycle:,}: {reason!r}"
+            ) from reason
 
 
 def load_policy(
@@ -37,5 +53,4 @@ def load_policy(
             f"policy '{path}': the factory returned a {type(policy).__name__}, which has no "
             "method decide(observation) -> index of the split"
         )
-    made: Policy = policy
-    return made
+    return UsersPolicy(path, policy)

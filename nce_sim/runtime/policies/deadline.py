@@ -12,7 +12,7 @@ class Deadline:
     """
 
     def __init__(self, context: PolicyContext, *, inner: Policy, slack_cycles: int) -> None:
-        self.fastest, self.inner, self.slack_cycles = context.grid.fastest, inner, slack_cycles
+        self.fastest, self.inner, self.slack_cycles = context.fastest, inner, slack_cycles
 
     def decide(self, seen: Observation) -> int:
         """Return the fastest split, or the inner policy's."""

@@ -26,7 +26,7 @@ class PowerCap:
             raise InputError(
                 f"policy power_cap: window_requests is at least 1, not {window_requests}"
             )
-        self.grid, self.margin = context.grid, margin
+        self.context, self.margin = context, margin
         self.ends: deque[tuple[int, int]] = deque([(0, 0)], maxlen=window_requests + 1)
 
     def decide(self, seen: Observation) -> int:
@@ -45,11 +45,13 @@ class PowerCap:
 
     def _powers_mw(self, arrivals_per_cycle: float, seen: Observation) -> list[float]:
         """Return the mean power of each split if so many requests arrive."""
-        where, meter = (seen.temperature_c, seen.supply_v), self.grid.meter
+        context, where = self.context, (seen.temperature_c, seen.supply_v)
+        meter = context.grid.meter
         idle_aj = meter.rates(*where).idle_aj_per_cycle
         powers = []
-        for point in self.grid.points:
-            busy = min(1.0, arrivals_per_cycle * point.cycles)
-            energy_aj = busy / point.cycles * point.energy_aj(*where) + (1 - busy) * idle_aj
+        for point in range(len(context.grid.points)):
+            cycles = context.cycles(point)
+            busy = min(1.0, arrivals_per_cycle * cycles)
+            energy_aj = busy / cycles * context.energy_aj(point, *where) + (1 - busy) * idle_aj
             powers.append(meter.power_mw(energy_aj, 1))
         return powers
