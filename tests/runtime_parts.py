@@ -110,16 +110,17 @@ class Falling:
     def rate_of(self, mismatches_per_check: float, point: int) -> float:
         return 100 * mismatches_per_check
 
-    def rate_under(self, conditions: Conditions) -> float:
-        return conditions.rate_factor
-
     def accuracy(self, point: int, rate: float) -> float:
         return max(0.0, 0.9 - 0.1 * rate * FRACTIONS[point])
 
 
+def falling(point: int, conditions: Conditions) -> float:
+    return Falling().accuracy(point, conditions.rate_factor)
+
+
 def context(**changes: object) -> PolicyContext:
     given = {"grid": small_grid(), "quality_target": 0.8, "deadline_cycles": 50_000,
-             "surface": Falling(), **changes}  # fmt: skip
+             "surface": Falling(), "true_accuracy": falling, **changes}  # fmt: skip
     return PolicyContext(**given)  # type: ignore[arg-type]
 
 

@@ -83,6 +83,23 @@ def test_protected_only_weights_are_not_copied():
     assert copied.energy_aj > grid.transitions[0, 2].energy_aj
 
 
+def test_the_weights_of_neurons_that_overflow_stay_in_their_region():
+    plain, overflowing = (
+        build_grid(
+            NETWORK, machine(overflow=overflow, protected__array__columns=12), Ranked(), FRACTIONS
+        )
+        for overflow in (False, True)
+    )
+    arrays = {
+        (share.array, share.domain)
+        for work in overflowing.points[2].run.program.layers
+        for share in work.shares
+    }
+    assert ("protected", "unprotected") in arrays
+    for pair, change in plain.transitions.items():
+        assert change.weight_bytes == overflowing.transitions[pair].weight_bytes
+
+
 def test_a_fabric_fuses_anew_where_its_clusters_differ():
     grid = fused_grid()
     columns = [

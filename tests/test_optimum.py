@@ -167,5 +167,5 @@ def test_slots_that_make_no_sense_are_refused():
         slots_of(SPELLS, [(0, 100)], small_grid(), 10, 100)
     with pytest.raises(InputError, match="prices are at least 0"):
         Prices(-1, 0)
-    with pytest.raises(InputError, match="needs an accuracy surface"):
-        best_plan(context(surface=None), Slots(10, (Conditions(),), (1,)), PRICES)
+    with pytest.raises(InputError, match="need an accuracy surface"):
+        best_plan(context(true_accuracy=None), Slots(10, (Conditions(),), (1,)), PRICES)

@@ -22,8 +22,10 @@ from nce_sim.runtime.policies.threshold import Threshold
 from nce_sim.runtime.policies.tracking import Tracking
 
 
-def estimated(value: float, high: float = 1.0, checks: int = 10, point: int = 1) -> Estimate:
-    return Estimate(value, 0.0, high, checks, point)
+def estimated(
+    value: float, high: float = 1.0, checks: int = 1000, point: int = 1, low: float = 0.0
+) -> Estimate:
+    return Estimate(value, low, high, checks, point)
 
 
 def test_static_stays_with_a_split_of_the_grid():
@@ -77,6 +79,15 @@ def test_tracking_takes_the_least_protection_that_meets_the_target():
     assert unreachable.decide(seen(estimate=estimated(0.01))) == 0
 
 
+def test_tracking_waits_for_evidence_unless_even_the_lower_end_asks_for_protection():
+    policy = Tracking(context(), least_checks=500)
+    few = {"value": 0.03, "checks": 499}  # the value asks for split 0
+    assert policy.decide(seen(point=2, estimate=estimated(**few, low=0.0))) == 2
+    assert policy.decide(seen(point=2, estimate=estimated(**few, low=0.02))) == 1
+    assert policy.decide(seen(point=0, estimate=estimated(0.0, checks=499))) == 0
+    assert policy.decide(seen(point=0, estimate=estimated(0.0, checks=500))) == 3
+
+
 def test_tracking_probes_where_nothing_is_checked():
     policy = Tracking(context(), probe_requests=3)
     blind = seen(estimate=estimated(0.0, checks=0), point=0)
@@ -88,8 +99,9 @@ def test_tracking_needs_a_surface_and_known_words():
         Tracking(context(surface=None))
     with pytest.raises(InputError, match="estimate is value or high, not 'low'"):
         Tracking(context(), estimate="low")
-    with pytest.raises(InputError, match="probe_requests is at least 1"):
-        Tracking(context(), probe_requests=0)
+    for wrong in ("probe_requests", "least_checks"):
+        with pytest.raises(InputError, match=f"{wrong} is at least 1, not 0"):
+            Tracking(context(), **{wrong: 0})
 
 
 def test_the_oracle_sees_the_true_conditions_of_now():
@@ -99,8 +111,8 @@ def test_the_oracle_sees_the_true_conditions_of_now():
     assert policy.decide(seen(cycle=100_000, estimate=estimated(0.0))) == 1
     with pytest.raises(InputError, match="oracle needs the environment"):
         Oracle(context())
-    with pytest.raises(InputError, match="oracle needs an accuracy surface"):
-        Oracle(context(surroundings=steps, surface=None))
+    with pytest.raises(InputError, match="the oracle and the optimum need an accuracy surface"):
+        Oracle(context(surroundings=steps, true_accuracy=None))
 
 
 def loaded_power_mw(point: int, gap: int) -> float:

@@ -17,7 +17,7 @@ from nce_sim.machine.serving import Callbacks, Queued, serve
 from nce_sim.runtime.answers import Answer, Asked
 from nce_sim.runtime.bins import MOST_BINS, Binned
 from nce_sim.runtime.conditions import Conditions
-from nce_sim.runtime.latencies import Latencies
+from nce_sim.runtime.latency_counts import LatencyCounts
 from nce_sim.runtime.mission import COUNTS, ESTIMATE_UNIT, Goals, MissionResult, run_mission
 from nce_sim.runtime.observations import Observation
 from nce_sim.runtime.sliding import SlidingAccuracy
@@ -297,6 +297,9 @@ def test_wrong_choices_and_empty_missions_are_refused():
 def test_power_is_the_mean_since_some_inferences_ago():
     arrivals = list(range(0, 400_000, 4000))
     result, _, seen = fly(arrivals, [2], Goals(0.8, 4000, 5))
+    assert result.power_mw == pytest.approx(
+        small_grid().meter.power_mw(result.spent.total_aj, result.end_cycle)
+    )
     assert seen[-1].power_mw == pytest.approx(
         result.spent.total_aj / result.end_cycle * 100 * 1e-9, rel=0.2
     )
@@ -308,7 +311,7 @@ def test_power_is_the_mean_since_some_inferences_ago():
 @given(st.lists(st.one_of(st.integers(1, 3000), st.integers(1, 2**50)), min_size=1))
 @examples(50)
 def test_quantiles_are_the_exact_ones_within_a_thousandth(cycles):
-    found = Latencies()
+    found = LatencyCounts()
     for each in cycles:
         found.add(each)
     ordered = sorted(cycles)
@@ -319,7 +322,7 @@ def test_quantiles_are_the_exact_ones_within_a_thousandth(cycles):
 
 
 def test_without_requests_there_is_nothing():
-    assert Latencies().quantile(0.5) == Latencies().mean == 0
+    assert LatencyCounts().quantile(0.5) == LatencyCounts().mean == 0
     assert SlidingAccuracy(3).worst is None
 
 

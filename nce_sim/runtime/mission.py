@@ -21,7 +21,8 @@ from nce_sim.runtime.answers import Answer, Answerer, Asked
 from nce_sim.runtime.bins import Binned, TimeBins
 from nce_sim.runtime.conditions import Conditions, Surroundings
 from nce_sim.runtime.grid import Grid
-from nce_sim.runtime.latencies import Latencies
+from nce_sim.runtime.latency_counts import LatencyCounts
+from nce_sim.runtime.metering import MW_PER_AJ_MHZ
 from nce_sim.runtime.observations import Monitor, Observation, Policy
 from nce_sim.runtime.sliding import SlidingAccuracy, WorstWindow
 
@@ -112,7 +113,7 @@ class MissionResult:
     end_cycle: int
     counts: Mapping[str, int]
     spent: Spent
-    latencies: Latencies
+    latencies: LatencyCounts
     served: Mapping[tuple[int, Conditions], int]
     worst_window: WorstWindow | None
     below_target_cycles: int
@@ -134,6 +135,11 @@ class MissionResult:
     def energy_per_request_aj(self) -> float:
         """All energy, idle time and reconfigurations included, by request."""
         return self.spent.total_aj / self.counts["answered"]
+
+    @property
+    def power_mw(self) -> float:
+        """Mean power over the mission, external memory included."""
+        return self.spent.total_aj / self.end_cycle * self.clock_mhz * MW_PER_AJ_MHZ
 
     @property
     def seconds(self) -> float:
@@ -197,7 +203,7 @@ class _Mission:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     aj: Counter[str] = field(default_factory=Counter)
     cycles: Counter[str] = field(default_factory=Counter)
-    latencies: Latencies = field(default_factory=Latencies)
+    latencies: LatencyCounts = field(default_factory=LatencyCounts)
     served: dict[tuple[int, Conditions], int] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     below_target_cycles: int = 0

@@ -201,16 +201,15 @@ def _cost(
     context: PolicyContext, prices: Prices, energy_aj: int, served: Served, missed: float
 ) -> Cost:
     """The one cost function, of plans and of missions."""
-    surface = context.surface_for("optimum")
     short = sum(
-        requests * _shortfall(context, surface.accuracy(point, surface.rate_under(conditions)))
+        requests * _shortfall(context, point, conditions)
         for (point, conditions), requests in served.items()
     )
     return Cost(energy_aj, prices.shortfall_aj * short, prices.miss_aj * missed)
 
 
-def _shortfall(context: PolicyContext, accuracy: float) -> float:
-    return max(0.0, context.quality_target - accuracy)
+def _shortfall(context: PolicyContext, point: int, conditions: Conditions) -> float:
+    return max(0.0, context.quality_target - context.all_knowing(point, conditions))
 
 
 def _idle_aj(grid: Grid, conditions: Conditions) -> int:
@@ -223,7 +222,6 @@ class _SlotCosts:
 
     def __init__(self, context: PolicyContext, slots: Slots, prices: Prices) -> None:
         self.context, self.grid, self.slots, self.prices = context, context.grid, slots, prices
-        self.surface = context.surface_for("optimum")
         self._places = range(len(self.grid.points))
         self._figures: dict[Conditions, _Figures] = {}
 
@@ -277,18 +275,14 @@ class _SlotCosts:
         return self._figures[conditions]
 
     def _worked_out(self, conditions: Conditions) -> "_Figures":
-        where, rate = (
-            (conditions.temperature_c, conditions.supply_v), self.surface.rate_under(conditions)
-        )  # fmt: skip
+        where = conditions.temperature_c, conditions.supply_v
         return _Figures(
             run_aj=np.array([self.context.energy_aj(p, *where) for p in self._places], np.float64),
             idle_aj=float(_idle_aj(self.grid, conditions)),
             change_aj=np.array(
                 list(self._pairs(lambda i, j: self.grid.change_aj(i, j, *where))), np.float64
             ),
-            shortfall=np.array(
-                [_shortfall(self.context, self.surface.accuracy(p, rate)) for p in self._places]
-            ),
+            shortfall=np.array([_shortfall(self.context, p, conditions) for p in self._places]),
         )
 
 

@@ -1,20 +1,22 @@
 """What a policy may know before the mission starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from nce_sim.errors import InputError
 from nce_sim.runtime.conditions import Surroundings
 from nce_sim.runtime.grid import Grid
-from nce_sim.runtime.surface_protocol import Surface
+from nce_sim.runtime.surface_protocol import Surface, TrueAccuracy
 
 
 @dataclass(frozen=True)
 class PolicyContext:
     """The grid with its figures, and what is asked of the engine.
 
-    `quality_target` is a share of right answers. `surface` is None where none was measured;
-    `surroundings`, the true environment, are for the oracle alone. `check_cycles` and `check_aj`
+    `quality_target` is a share of right answers. `surface` is None where none was measured.
+    `surroundings` and `true_accuracy`, which no engine knows, are for the oracle and the offline
+    optimum alone. `check_cycles` and `check_aj`
     are what the monitor's checks add to an inference, by split; empty if they add nothing.
 
     Raises InputError unless these have an entry for each split.
@@ -25,6 +27,7 @@ class PolicyContext:
     deadline_cycles: int
     surface: Surface | None = None
     surroundings: Surroundings | None = None
+    true_accuracy: TrueAccuracy | None = None
     check_cycles: tuple[int, ...] = ()
     check_aj: tuple[int, ...] = ()
 
@@ -56,11 +59,14 @@ class PolicyContext:
         """The split with the least latency; of equals, the most protected one."""
         return min(range(len(self.grid.points)), key=self.cycles)
 
-    def surface_for(self, policy: str) -> Surface:
-        """Return the surface; raise InputError if there is none."""
-        if self.surface is None:
-            raise InputError(f"policy {policy} needs an accuracy surface: measure one first")
-        return self.surface
+    @cached_property
+    def all_knowing(self) -> TrueAccuracy:
+        """The expected accuracy under true conditions; raises InputError if it is not given."""
+        if self.true_accuracy is None:
+            raise InputError(
+                "the oracle and the optimum need an accuracy surface: measure one first"
+            )
+        return self.true_accuracy
 
     def point_of(self, fraction: float) -> int:
         """Return the split of that unprotected fraction; raise InputError if there is none."""
@@ -73,11 +79,11 @@ class PolicyContext:
         return fractions.index(fraction)
 
 
-def least_protected(context: PolicyContext, surface: Surface, rate: float) -> int:
-    """Return the split of the largest unprotected fraction that meets the target at a rate.
+def least_protected(accuracies: Sequence[float], quality_target: float) -> int:
+    """Return the split of the largest unprotected fraction that meets the target.
 
-    Where none does, the one with the best accuracy, of equals the most protected.
+    `accuracies` has that of each split. Where none meets the target it is the one with the best
+    accuracy, of equals the most protected.
     """
-    accuracies = [surface.accuracy(point, rate) for point in range(len(context.grid.points))]
-    meeting = [p for p, each in enumerate(accuracies) if each >= context.quality_target]
-    return meeting[-1] if meeting else accuracies.index(max(accuracies))
+    meeting = [point for point, each in enumerate(accuracies) if each >= quality_target]
+    return meeting[-1] if meeting else list(accuracies).index(max(accuracies))

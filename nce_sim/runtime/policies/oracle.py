@@ -13,7 +13,7 @@ class Oracle:
         if context.surroundings is None:
             raise InputError("policy oracle needs the environment that the engine is in")
         self.context, self.surroundings = context, context.surroundings
-        self.surface = context.surface_for("oracle")
+        self.accuracy = context.all_knowing
         self.hertz = context.grid.clock_mhz * 1e6
         self._last: tuple[Conditions, int] | None = None
 
@@ -21,6 +21,7 @@ class Oracle:
         """Return the split for the conditions of this cycle."""
         conditions = self.surroundings.at(seen.cycle / self.hertz)
         if self._last is None or self._last[0] != conditions:
-            rate = self.surface.rate_under(conditions)
-            self._last = conditions, least_protected(self.context, self.surface, rate)
+            places = range(len(self.context.grid.points))
+            accuracies = [self.accuracy(point, conditions) for point in places]
+            self._last = conditions, least_protected(accuracies, self.context.quality_target)
         return self._last[1]

@@ -11,9 +11,10 @@ class Tracking:
     """Turns the estimate into a rate, and the rate into a split, by the accuracy surface.
 
     `estimate` tells which figure of the monitor it goes by: "value", or the cautious "high", the
-    upper end of the interval. Where nothing has been checked for `probe_requests` inferences, as
-    where no neuron is unprotected, nothing can be known: it goes one step to less protection to
-    find out.
+    upper end of the interval. As long as fewer than `least_checks` stand behind the estimate, as
+    after a change, it goes to more protection only, and only where even the interval's lower end
+    demands it. Where nothing has been checked for `probe_requests` inferences, as where no neuron
+    is unprotected, nothing can be known: it goes one step to less protection to find out.
     """
 
     def __init__(
@@ -21,14 +22,18 @@ class Tracking:
         context: PolicyContext,
         *,
         estimate: Literal["value", "high"] = "value",
+        least_checks: int = 500,
         probe_requests: int = 100,
     ) -> None:
         if estimate not in ("value", "high"):
             raise InputError(f"policy tracking: estimate is value or high, not {estimate!r}")
-        if probe_requests < 1:
-            raise InputError(f"policy tracking: probe_requests is at least 1, not {probe_requests}")
-        self.context, self.estimate = context, estimate
-        self.surface = context.surface_for("tracking")
+        for name, given in (("least_checks", least_checks), ("probe_requests", probe_requests)):
+            if given < 1:
+                raise InputError(f"policy tracking: {name} is at least 1, not {given}")
+        if context.surface is None:
+            raise InputError("policy tracking needs an accuracy surface: measure one first")
+        self.context, self.surface, self.estimate = context, context.surface, estimate
+        self.least_checks = least_checks
         self.probe_requests, self.unchecked = probe_requests, 0
         self._splits: dict[tuple[float, int], int] = {}
 
@@ -38,13 +43,24 @@ class Tracking:
         if found.checks == 0:
             return self._probe(seen.point)
         self.unchecked = 0
-        key = (found.value if self.estimate == "value" else found.high), found.point
+        if found.checks < self.least_checks:
+            return min(seen.point, self._split_for(found.low, found.point))
+        return self._split_for(found.value if self.estimate == "value" else found.high, found.point)
+
+    def _split_for(self, mismatches_per_check: float, point: int) -> int:
+        """Return the split for an estimate; a monitor tells few different ones."""
+        key = mismatches_per_check, point
         if key not in self._splits:
             if len(self._splits) >= MOST_KEPT:
                 self._splits.clear()
-            rate = self.surface.rate_of(*key)
-            self._splits[key] = least_protected(self.context, self.surface, rate)
+            self._splits[key] = self._looked_up(*key)
         return self._splits[key]
+
+    def _looked_up(self, mismatches_per_check: float, point: int) -> int:
+        rate = self.surface.rate_of(mismatches_per_check, point)
+        places = range(len(self.context.grid.points))
+        accuracies = [self.surface.accuracy(each, rate) for each in places]
+        return least_protected(accuracies, self.context.quality_target)
 
     def _probe(self, point: int) -> int:
         self.unchecked += 1
@@ -55,4 +71,4 @@ class Tracking:
 
 
 MOST_KEPT = 4096
-"""Answers of the surface that are remembered: a monitor tells few different estimates."""
+"""Splits that are remembered, by estimate."""

@@ -1,4 +1,4 @@
-"""Latencies of any number of requests in bounded memory: a histogram with log-spaced bins."""
+"""LatencyCounts of any number of requests in bounded memory: a histogram with log-spaced bins."""
 
 from math import ceil, log
 
@@ -8,7 +8,7 @@ RESOLUTION = 1e-3
 _LOG_STEP = log(1 + RESOLUTION)
 
 
-class Latencies:
+class LatencyCounts:
     """Counts latencies in whole cycles; the largest one and the sum are exact."""
 
     def __init__(self) -> None:
