@@ -15,6 +15,7 @@ from nce_sim.config.voltage import OperatingPoint, VoltageTable, list_voltages, 
 from nce_sim.errors import InputError
 
 NS_PER_US = 1000
+ZERO_CELSIUS_K = 273.15
 
 
 class Machine(Strict):
@@ -35,6 +36,26 @@ class Machine(Strict):
             for name, domain in self.config.domains.items()
             if self.voltage is not None and domain.supply_v is not None
         }
+
+    def under(self, temperature_c: float | None, supply_v: float | None) -> "Machine":
+        """Return the machine at another temperature, its unprotected domain at another supply.
+
+        None leaves a figure as it is; so does the nominal voltage where the domain has no supply
+        of its own. The clock stays.
+
+        Raises InputError for a temperature or a supply that the machine's tables do not allow.
+        """
+        config, domain = self.config, self.config.unprotected
+        if supply_v is not None and supply_v != self.supply_v("unprotected"):
+            domain = domain.model_copy(update={"supply_v": float(supply_v)})
+        temperature_k = config.temperature_k
+        if temperature_c is not None:
+            temperature_k = temperature_c + ZERO_CELSIUS_K
+        config = config.model_copy(update={"unprotected": domain, "temperature_k": temperature_k})
+        variant = self.model_copy(update={"config": config})
+        for mistake in _out_of_range(variant):
+            raise InputError(f"machine '{config.name}' under other conditions: {mistake}")
+        return variant
 
     def with_scheme(self, array: str, scheme: ArrayScheme) -> "Machine":
         """Return the machine with the lanes of a domain's array protected by a scheme of your own.

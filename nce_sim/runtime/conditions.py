@@ -1,6 +1,7 @@
 """What surrounds the engine at a time: true values, which neither monitor nor policy sees."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,13 @@ class Conditions:
     temperature_c: float | None = None
     supply_v: float | None = None
     power_budget_mw: float | None = None
+
+
+class Surroundings(Protocol):
+    """The environment over time."""
+
+    def at(self, seconds: float) -> Conditions:
+        """Return the conditions at a time from the start of the mission.
+
+        Only a bounded number of different ones: they are constant between two lines of a trace.
+        """

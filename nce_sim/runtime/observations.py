@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from nce_sim.runtime.answers import Answer
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,6 +39,16 @@ class Observation:
     power_budget_mw: float | None
     temperature_c: float | None
     supply_v: float | None
+
+
+class Monitor(Protocol):
+    """Counts what hardware could see of faults, and estimates from it."""
+
+    def observe(self, answer: Answer, point: int) -> None:
+        """Take note of an inference under the split of that index."""
+
+    def estimate(self) -> Estimate:
+        """Return what is estimated now."""
 
 
 class Policy(Protocol):
