@@ -25,9 +25,10 @@ class Answer:
     """What came of an inference.
 
     `right` tells whether the class was the label, `clean_right` whether it would have been without
-    faults. `checked` computations were done twice, and `mismatches` of them differed.
-    `extra_cycles` is what waves that ran again added to the latency; `due` tells whether hardware
-    cried out over an error that it could not correct.
+    faults. `checked` computations were done twice, and `mismatches` of them were reported to
+    differ. `extra_cycles` and `extra_energy_aj` are what waves that ran again, and the checks,
+    added to the latency and the energy of the run; `due` tells whether hardware cried out over an
+    error that it could not correct.
     """
 
     right: bool
@@ -35,6 +36,7 @@ class Answer:
     checked: int
     mismatches: int
     extra_cycles: int = 0
+    extra_energy_aj: int = 0
     due: bool = False
 
 
