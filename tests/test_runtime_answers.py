@@ -34,6 +34,7 @@ from nce_sim.machine.engine import run_program
 from nce_sim.runtime.check_cost import check_costs
 from nce_sim.runtime.checks import Checks, Sampler
 from nce_sim.runtime.conditions import Conditions
+from nce_sim.runtime.monitor import Monitor
 from nce_sim.runtime.strikes import BLOCK_CYCLES, InferenceStrikes, LaneFaults, LaneStrikes
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.program import build_program
@@ -285,6 +286,23 @@ def test_sampled_checks_find_their_share_of_the_mismatches():
     total = sum(each.mismatches for each in every)
     assert total > 60
     assert binomtest(sum(each.mismatches for each in some), total, share).pvalue > 1e-4
+
+
+def test_the_monitor_covers_what_real_inferences_show():
+    """100 campaigns of 8 inferences: intervals miss the mean of all in 5 % at most (p > 1e-3)."""
+    answers, found, counts = real(checks=Checks(0.5)), [], np.zeros(2, np.int64)
+    for campaign in range(100):
+        monitor = Monitor(10_000)
+        for request in range(8 * campaign, 8 * campaign + 8):
+            answer = answers.answer(asked(request, 3, 3 * SOMETIMES))
+            monitor.observe(answer, 3)
+            counts += answer.mismatches, answer.checked
+        found.append(monitor.estimate())
+    true = counts[0] / counts[1]
+    assert np.mean([each.value for each in found]) == pytest.approx(true)
+    assert sum(each.value == 0 for each in found) > 0
+    misses = sum(not each.low <= true <= each.high for each in found)
+    assert binomtest(misses, 100, 0.05, alternative="greater").pvalue > 1e-3
 
 
 def test_checks_err_as_often_as_they_say():

@@ -40,7 +40,9 @@ class RealAnswers:
     `images` is float32 N x the network's input shape, `labels` int64 N. The number format is the
     machine's; int8 and lanes that clip need a `calibration`. All that is random belongs to the
     request or to the cycle of the mission: the answer to the same question is the same, whoever
-    asks, and whatever was asked before.
+    asks, and whatever was asked before. Strikes count from the start of an inference to the latency
+    of its run: what waves that run again and checks add to it is not struck once more, but for the
+    waves themselves, which meet strikes of their own.
     Raises InputError for images, labels, faults and checks that do not fit.
     """
 
@@ -50,6 +52,8 @@ class RealAnswers:
     ) -> None:  # fmt: skip
         network.check_images(images)
         network.check_labels(images, labels)
+        if not grid.points:
+            raise InputError("a grid has at least one split to run inferences with")
         machine = grid.points[0].run.machine.config
         precision = PRECISION_OF_FORMAT[machine.number_format]
         self.executable = prepare(network, precision, "cpu", calibration)

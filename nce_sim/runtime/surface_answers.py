@@ -49,8 +49,9 @@ class SurfaceAnswers:
 
     An answer is right with the surface's accuracy at the rate that `faults` has under the
     conditions; mismatches are binomial, with the errors of `checks`. `costs` is what checks add to
-    an inference with each split (see `check_costs`). Waves that run again, and detected errors that
-    nobody could correct, are not drawn.
+    an inference with each split (see `check_costs`). What a surface does not hold is not drawn:
+    waves that run again, errors that were detected and not corrected, and that an inference with
+    mismatches is wrong more often than another one.
     Raises InputError unless there is a cost for each split.
     """
 
