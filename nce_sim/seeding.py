@@ -6,6 +6,7 @@ Both generators are counter-based: Philox 4x64-10 (Salmon et al., SC 2011) behin
 and AES for rows of bytes.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
@@ -21,10 +22,16 @@ def philox(seed: int, stream: str, *counters: int) -> np.random.Philox:
     """
     if len(counters) > 3:
         raise ValueError(f"a row has at most three counters, not {len(counters)}")
-    key = np.frombuffer(sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
+    key = _key(seed, stream)
     position = np.zeros(4, np.uint64)
     position[1 : 1 + len(counters)] = counters
     return np.random.Philox(key=key, counter=position)
+
+
+@lru_cache(maxsize=1024)
+def _key(seed: int, stream: str) -> NDArray[np.uint64]:
+    """Return the two words that all rows of a stream share."""
+    return np.frombuffer(sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
 
 
 def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:

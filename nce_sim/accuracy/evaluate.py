@@ -17,6 +17,7 @@ from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Difference,
     Proportion,
+    check_confidence,
     clopper_pearson,
     look_confidence,
     look_points,
@@ -464,12 +465,6 @@ def mean_activation(
         layer.name: sums[layer.name] / (layer.neurons * len(images))
         for layer in network.neuron_layers
     }
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise InputError unless it is a number between 0 and 1."""
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must be above 0 and below 1, not {confidence}")
 
 
 def _check(network: Workload, images: Tensor, labels: Tensor, precision: str) -> None:

@@ -18,11 +18,16 @@ from nce_sim.accuracy.evaluate import (
     NOT_FINITE,
     AccuracyResult,
     Progress,
-    check_confidence,
     top1,
 )
 from nce_sim.accuracy.inferences import Inferences
-from nce_sim.accuracy.statistics import CONFIDENCE, Proportion, clopper_pearson, clustered
+from nce_sim.accuracy.statistics import (
+    CONFIDENCE,
+    Proportion,
+    check_confidence,
+    clopper_pearson,
+    clustered,
+)
 from nce_sim.accuracy.struck_block import StruckBlocks
 from nce_sim.errors import InputError
 from nce_sim.faults.injection import BlockDraws, Injector

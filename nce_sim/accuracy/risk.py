@@ -17,16 +17,16 @@ from math import expm1, log1p
 import numpy as np
 from torch import Tensor
 
-from nce_sim.accuracy.evaluate import check_confidence
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Proportion,
+    check_confidence,
     clopper_pearson,
     look_confidence,
     look_points,
 )
-from nce_sim.accuracy.struck_block import StruckBlocks
+from nce_sim.accuracy.struck_block import CleanBlock, StruckBlocks
 from nce_sim.errors import InputError
 from nce_sim.faults.exposure import Exposure
 from nce_sim.faults.mission import Mission
@@ -130,7 +130,7 @@ class RiskMeter:
         )
         self.active, self.realisations, self.seed = active, realisations, seed
         self.confidence = confidence
-        self._clean: dict[int, StruckBlocks] = {}
+        self._clean: dict[int, CleanBlock] = {}
 
     def measure(
         self, schedule: Schedule, exposures: Sequence[Exposure], target_fit: float | None = None
@@ -213,7 +213,7 @@ class RiskMeter:
             runner.take_over(kept)
             return runner
         inputs = pad_block(self.images[block], block_length(self.network))
-        runner.begin(inputs, block.stop - block.start)
+        clean = runner.begin(inputs, block.stop - block.start)
         if not runner.bounds and len(self._clean) < MOST_KEPT_BLOCKS:
-            self._clean[block.start] = runner
+            self._clean[block.start] = clean
         return runner

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm
 from scipy.stats import t as student
 
+from nce_sim.errors import InputError
+
 CONFIDENCE = 0.95
 FIRST_LOOK = 512
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise InputError unless it is a number between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be above 0 and below 1, not {confidence}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Only layers from the first that is struck on are computed again, from the outputs kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -46,54 +47,75 @@ ByArray = Mapping[str, ArrayHits]
 ByImage = Mapping[int | None, Corruptions]
 """Wrong words by image of the block; None: of all images."""
 
+Watch = Callable[[Layer, Tensor, Tensor], None]
+"""Is told of each layer whose lanes are struck: its stored outputs (images x its shape) without
+faults of these lanes, from the same operands, and with them."""
+
+
+@dataclass(frozen=True)
+class CleanBlock:
+    """A block of images without faults: every layer's outputs, and what they answer.
+
+    `count` images are real, `classes` has one entry each, `best` the places of their best outputs.
+    """
+
+    count: int
+    values: dict[str, Tensor]
+    classes: NDArray[np.int16]
+    best: NDArray[np.int64]
+
 
 class StruckBlocks:
     """Runs blocks of images on the machine of a schedule, one after another."""
 
     def __init__(
         self, executable: Executable, schedule: Schedule, calibration: Calibration | None,
-        seed: int = 0,
+        seed: int = 0, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         self.executable, self.schedule, self.seed = executable, schedule, seed
+        self.watch = watch
         self.machine = schedule.program.machine
         self.layers = executable.network.layers
         self.place = {work.layer.name: n for n, work in enumerate(schedule.program.layers)}
         self.bounds = _bounds(executable, schedule, calibration)
 
-    def begin(self, inputs: Tensor, count: int) -> None:
+    def begin(self, inputs: Tensor, count: int) -> CleanBlock:
         """Run a block without faults and keep every layer's outputs; `count` images are real."""
-        self.count = count
         with torch.inference_mode():
-            self.values = {INPUT: self.executable.images(inputs)}
+            values = {INPUT: self.executable.images(inputs)}
             for layer in self.layers:
-                output = self.executable.run_layer(layer, self.values[layer.source])
+                output = self.executable.run_layer(layer, values[layer.source])
                 if layer.name in self.bounds:
                     output = self.bounds[layer.name].hold(output)
-                self.values[layer.name] = output
-            outputs = self._answers_of(self.values)
-            self.classes = top1(outputs)
+                values[layer.name] = output
+            outputs = values[self.layers[-1].name][:count].flatten(1)
             best = outputs.float().nan_to_num(0.0).topk(min(TOP, outputs.shape[1])).indices
-            self.best = best.cpu().numpy()
+            clean = CleanBlock(count, values, top1(outputs), best.cpu().numpy())
+        self.take_over(clean)
+        return clean
 
-    def take_over(self, other: "StruckBlocks") -> None:
-        """Take what another runner found without faults on the same images.
+    def take_over(self, clean: CleanBlock) -> None:
+        """Take what was found without faults before, by this runner or another one.
 
         No machine changes what a network answers without faults, unless its lanes clip.
         """
-        self.count, self.values = other.count, other.values
-        self.classes, self.best = other.classes, other.best
+        self.count, self.values = clean.count, clean.values
+        self.classes, self.best = clean.classes, clean.best
 
     def strike(
         self, arrivals: Sequence[Arrivals], hooks: Sequence[OutputHook], found: Inferences,
-        realisation: int, start: int,
+        realisation: int, start: int, inference: int | None = None,
     ) -> Counts:  # fmt: skip
         """Run the block under what strikes its images, and note what comes of each.
 
-        `hooks` strike the outputs of all layers, once stored: the paper's faults. Returns the waves
-        that ran again, as in `InjectionResult`.
+        `hooks` strike the outputs of all layers, once stored: the paper's faults. `start` is the
+        place in `found` of the block's first inference, and its number in the mission too, if
+        `inference` does not give another. Returns the waves that ran again, as in
+        `InjectionResult`.
         """
         mine = slice(start, start + self.count)
-        hits = self._hits_by_layer(arrivals, realisation, start)
+        number = start if inference is None else inference
+        hits = self._hits_by_layer(arrivals, realisation, number)
         wrong = words_by_layer(arrivals)
         found.struck[realisation, mine] += [each.words for each in arrivals]
         found.detected[realisation, mine] |= [each.detected for each in arrivals]
@@ -161,8 +183,11 @@ class StruckBlocks:
                 output = outputs_of(layer, views, output)
             on_arrays = hits.get(place, {}) if place is not None else {}
             bounds = self.bounds.get(layer.name)
+            unstruck = output
             output, outcome = strike_layer(layer, views, output, on_arrays, bounds)
             outcomes.append(outcome)
+            if self.watch is not None and on_arrays:
+                self.watch(layer, bounds.hold(unstruck) if bounds else unstruck, output)
             if layer.has_neurons:
                 for hook in hooks:
                     before = output  # may be the kept one without faults, and hooks work in place

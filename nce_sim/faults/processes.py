@@ -92,8 +92,8 @@ class Transient:
         """Draw the faults of one inference."""
         top = self.per_cycle(space) * (1.0 if self.trace is None else self.trace.largest)
         exposure = float(space.elements) * space.latency_cycles
-        rates = _appearances(address.generator("rates", inference), top, exposure)
-        elements, cycles = _places(address.generator("places", inference), len(rates), space)
+        rates = appearances(address.generator("rates", inference), top, exposure)
+        elements, cycles = uniform_places(address.generator("places", inference), len(rates), space)
         change = effect.draw(address.generator("words", inference), len(rates), space.word_bits)
         found = Strikes(elements, cycles, cycles + 1, change)
         if self.trace is None:
@@ -117,7 +117,7 @@ class Single:
 
     def strikes(self, effect: Effect, space: Space, address: Address, inference: int) -> Strikes:
         """Draw the faults of one inference."""
-        elements, cycles = _places(address.generator("places", inference), self.count, space)
+        elements, cycles = uniform_places(address.generator("places", inference), self.count, space)
         change = effect.draw(address.generator("words", inference), self.count, space.word_bits)
         return Strikes(elements, cycles, cycles + 1, change)
 
@@ -356,7 +356,7 @@ class Fault:
         return f"{self.site} {self.process.name} {self.effect.name}"
 
 
-def _appearances(
+def appearances(
     random: np.random.Generator, top: float, exposure: float
 ) -> NDArray[np.float64]:  # fmt: skip
     """Return the rates, up to `top`, at which the points of a Poisson process appear, rising."""
@@ -382,7 +382,7 @@ def _enough(expected: float) -> int:
     return int(expected + 6 * sqrt(expected)) + 16
 
 
-def _places(random: np.random.Generator, count: int, space: Space) -> tuple[Counts, Counts]:
+def uniform_places(random: np.random.Generator, count: int, space: Space) -> tuple[Counts, Counts]:
     """Return uniform elements and cycles; those of fewer points come first."""
     uniforms = random.random((count, 2))
     elements = (uniforms[:, 0] * space.elements).astype(np.int64)

@@ -95,9 +95,13 @@ def strike_layer(
 
 
 def changed_outputs(before: Tensor, after: Tensor) -> Counts:
-    """Count, for each image, the outputs that are others than before; NaN is like NaN."""
-    differs = (before != after) & ~(before.isnan() & after.isnan())
-    return np.asarray(differs.flatten(1).sum(1).cpu().numpy(), np.int64)
+    """Count, for each image, the outputs that are others than before."""
+    return np.asarray(differing(before, after).sum(1).cpu().numpy(), np.int64)
+
+
+def differing(before: Tensor, after: Tensor) -> Tensor:
+    """Tell which outputs (images x neurons) are others than before; NaN is like NaN."""
+    return ((before != after) & ~(before.isnan() & after.isnan())).flatten(1)
 
 
 def _outcomes_by_view(

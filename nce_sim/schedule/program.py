@@ -1,7 +1,7 @@
 """The whole program of one inference: for every layer and array, tiles and where their data lie."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -104,10 +104,13 @@ def build_program(
     unprotected: Mapping[str, Mask],
     map_bits: Mapping[str, int] | None = None,
     batch: int = 1,
+    checked: Mapping[str, Mask] | None = None,
 ) -> Program:
     """Schedule `layers` (in order) for the neurons marked in `unprotected`, by layer name.
 
     `map_bits` is the size of each layer's part of the protection map; one a neuron, if not given.
+    `checked` marks unprotected neurons that the protected array computes once more, after its own,
+    to be compared with: nothing of that is stored.
 
     Raises InputError for masks that do not fit the layers and for layers that do not fit the
     machine.
@@ -124,7 +127,7 @@ def build_program(
     if batch < 1:
         raise InputError(f"a batch has at least 1 image, not {batch}")
     bits = map_bits or {name: mask.size for name, mask in unprotected.items()}
-    placer = _Placer(layers, machine, unprotected, bits, batch)
+    placer = _Placer(layers, machine, unprotected, bits, batch, checked or {})
     return Program(machine, tuple(placer.place()), batch, _flattened(layers))
 
 
@@ -146,9 +149,10 @@ class _Placer:
         unprotected: Mapping[str, Mask],
         map_bits: Mapping[str, int],
         batch: int,
+        checked: Mapping[str, Mask],
     ) -> None:
         self.layers, self.machine, self.batch = layers, machine, batch
-        self.unprotected, self.map_bits = unprotected, map_bits
+        self.unprotected, self.map_bits, self.checked = unprotected, map_bits, checked
         self.element_bytes = BYTES_BY_FORMAT[machine.number_format]
         self.regions = Region.of(machine)
         self.last_reader = {
@@ -230,7 +234,18 @@ class _Placer:
             shares.append(
                 self._share(layer, PROTECTED, UNPROTECTED, taken, plan_taken, source, output)
             )
+        if layer.name in self.checked and self.checked[layer.name].any():
+            shares.append(self._check(layer, source, output, arrays[PROTECTED]))
         return shares
+
+    def _check(
+        self, layer: Layer, source: StoredMap, output: StoredMap, config: ArrayConfig
+    ) -> Share:
+        """Return the share of neurons that the protected array computes to compare with."""
+        mask = self.checked[layer.name]
+        plan = self._plan(layer, PROTECTED, mask, config)
+        share = self._share(layer, PROTECTED, UNPROTECTED, mask, plan, source, output)
+        return replace(share, tiles=tuple(tile._replace(stores=()) for tile in share.tiles))
 
     def _plan(self, layer: Layer, domain: str, mask: Mask, config: ArrayConfig) -> WavePlan | None:
         buffers = self.machine.domains[domain]
