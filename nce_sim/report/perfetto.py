@@ -1,22 +1,23 @@
-"""A run as a trace of Chrome's JSON format, which ui.perfetto.dev opens.
+"""A run as a trace that ui.perfetto.dev opens: every resource is a track."""
 
-Every resource is a track. Times are microseconds to a nanosecond, both ends of a slice rounded
-alike, so that slices that follow one another meet; `start_cycle` and `end_cycle` are exact.
-"""
-
-import gzip
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from nce_sim.files import write_atomically
 from nce_sim.machine.array import array_name
 from nce_sim.machine.engine import BUS, MAP_PURPOSE, Run
 from nce_sim.machine.memory import Transport, purpose
 from nce_sim.machine.probe import BARRIER, COMPUTE, SWITCH, Span
 from nce_sim.report.channels import Passage, local_port, passages
 from nce_sim.report.counters import buffer_fill, tile_times, utilisation
+from nce_sim.report.trace_file import (
+    Arguments,
+    Counter,
+    Process,
+    Slice,
+    events_of,
+    trace_json,
+    write_trace_file,
+)
 from nce_sim.schedule.domains import DOMAINS, PROTECTED
 from nce_sim.schedule.program import LayerWork
 from nce_sim.schedule.tiles import Stream, Tile
@@ -25,30 +26,6 @@ from nce_sim.workload.layer import Layer
 LAYERS, MEMORY, CONTROLLER, MAPS = "layers", "external memory", "controller", "protection map"
 SHARED = "shared"
 SHARED_TRACKS = (LAYERS, BUS, MEMORY, CONTROLLER, MAPS)
-ENDINGS = (".json", ".json.gz")
-
-Arguments = dict[str, Any]
-Event = dict[str, Any]
-
-
-class Slice(NamedTuple):
-    """Something that lasted, on one track."""
-
-    track: str
-    name: str
-    start_cycle: int
-    end_cycle: int
-    arguments: Arguments
-
-
-class Counter(NamedTuple):
-    """A value from a cycle on, shown beside the tracks of a process."""
-
-    process: str
-    name: str
-    unit: str
-    cycle: int
-    value: float
 
 
 def write_trace(run: Run, layers: Sequence[Layer], path: Path) -> None:
@@ -56,85 +33,27 @@ def write_trace(run: Run, layers: Sequence[Layer], path: Path) -> None:
 
     The same run gives the same bytes. Raises InputError if the file cannot be written.
     """
-    content = trace_bytes(run, layers)
-    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    write_trace_file(trace_bytes(run, layers), path)
 
 
 def trace_bytes(run: Run, layers: Sequence[Layer]) -> bytes:
     """Return the trace as JSON in UTF-8, one event a line."""
     config = run.machine.config
     about = {"machine": config.name, "clock_mhz": config.clock_mhz, "images": run.program.batch}
-    events = [*_names(run), *_timed(run, layers)]
-    lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
-    head = f'{{"displayTimeUnit":"ns","otherData":{json.dumps(about)},"traceEvents":[\n'
-    return f"{head}{lines}\n]}}\n".encode()
+    events = events_of(_processes(run), slices(run), counters(run, layers), config.clock_mhz)
+    return trace_json(events, about)
 
 
-def _tracks() -> dict[str, tuple[str, ...]]:
+def _processes(run: Run) -> dict[str, Process]:
     """Return the tracks by process, in the order in which they are shown."""
     parts = ("array", "vector unit", "tile issue", "load", "store", "local port")
-    tracks = {domain: tuple(f"{domain} {part}" for part in parts) for domain in DOMAINS}
-    return {SHARED: SHARED_TRACKS, **tracks}
-
-
-def _places() -> dict[str, tuple[int, int]]:
-    """Return process and thread of each track; threads are unique over all processes."""
-    flat = [
-        (process, track)
-        for process, (_, tracks) in enumerate(_tracks().items(), 1)
-        for track in tracks
-    ]
-    return {track: (process, thread) for thread, (process, track) in enumerate(flat, 101)}
-
-
-def _names(run: Run) -> Iterator[Event]:
-    """Yield the names and the order of processes and tracks."""
-    titles = {
-        SHARED: f"{run.machine.config.name}: shared",
-        **{domain: f"{domain} domain" for domain in DOMAINS},
+    return {
+        SHARED: Process(f"{run.machine.config.name}: shared", SHARED_TRACKS),
+        **{
+            domain: Process(f"{domain} domain", tuple(f"{domain} {part}" for part in parts))
+            for domain in DOMAINS
+        },
     }
-    for process, (name, tracks) in enumerate(_tracks().items(), 1):
-        yield _about("process_name", process, process, name=titles[name])
-        yield _about("process_sort_index", process, process, sort_index=process)
-        for track in tracks:
-            _, thread = _places()[track]
-            yield _about("thread_name", process, thread, name=track)
-            yield _about("thread_sort_index", process, thread, sort_index=thread)
-
-
-def _about(what: str, process: int, thread: int, **arguments: Any) -> Event:
-    return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": arguments}
-
-
-def _timed(run: Run, layers: Sequence[Layer]) -> list[Event]:
-    """Return slices and counters in order of time."""
-    nanoseconds_per_cycle = 1000 / run.machine.config.clock_mhz
-    places = _places()
-    processes = {name: number for number, name in enumerate(_tracks(), 1)}
-
-    def microseconds(cycle: int) -> float:
-        return round(cycle * nanoseconds_per_cycle) / 1000
-
-    events: list[tuple[int, int, Event]] = []
-    for each in slices(run):
-        process, thread = places[each.track]
-        start, end = microseconds(each.start_cycle), microseconds(each.end_cycle)
-        cycles = {"start_cycle": each.start_cycle, "end_cycle": each.end_cycle,
-                  "cycles": each.end_cycle - each.start_cycle}  # fmt: skip
-        event = {
-            "ph": "X", "name": each.name, "pid": process, "tid": thread, "ts": start,
-            "dur": round(end - start, 3), "args": {**each.arguments, **cycles},
-        }  # fmt: skip
-        events.append((each.start_cycle, thread, event))
-    for counter in counters(run, layers):
-        process = processes[counter.process]
-        event = {
-            "ph": "C", "name": counter.name, "pid": process, "ts": microseconds(counter.cycle),
-            "args": {counter.unit: counter.value},
-        }  # fmt: skip
-        events.append((counter.cycle, process, event))
-    events.sort(key=lambda entry: entry[:2])
-    return [event for *_, event in events]
 
 
 def slices(run: Run) -> Iterator[Slice]:
