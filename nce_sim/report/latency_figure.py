@@ -55,9 +55,7 @@ def figure_latency(study: Reconfiguration) -> Figure:
 def _draw_latency(axes: Axes, row: int, played: Played) -> None:
     """Draw a policy's quantiles in microseconds on one line."""
     result = played.result
-    found = [
-        result.latencies.quantile(share) / result.clock_mhz for share, _ in QUANTILES.values()
-    ]
+    found = [result.latencies.quantile(share) / result.clock_mhz for share, _ in QUANTILES.values()]
     look = colour(played.kind)
     axes.plot([found[0], found[-1]], [row, row], color=look, linewidth=1.2, alpha=0.4)
     for latency, (_, marker) in zip(found, QUANTILES.values(), strict=True):

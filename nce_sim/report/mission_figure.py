@@ -4,6 +4,7 @@ All rows share the time; each policy has one look in all of them.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ SURROUNDINGS = {
 DECADES = 30
 """A rate factor whose largest value is so many times its smallest is drawn on a log axis."""
 
-REFERENCE = {"color": "black", "linewidth": 0.9}
+REFERENCE: dict[str, Any] = {"color": "black", "linewidth": 0.9}
 """The look of what holds for all policies."""
 
 HEIGHTS = {"surroundings": 0.75, "rate": 1.2, "split": 1.0, "accuracy": 1.5, "power": 1.2,
@@ -68,7 +69,7 @@ def _handles(policies: Mapping[str, Played]) -> list[Line2D]:
     return [
         *(
             Line2D([], [], label=_entry(role, played), **line_look(played.kind))
-            for role, played in reversed(policies.items())
+            for role, played in reversed(list(policies.items()))
         ),
         Line2D([], [], label="true rate; target; budget", **REFERENCE),
     ]
@@ -188,4 +189,3 @@ class Missions:
         times = np.array(self.study.environment.time_s) * self.per_second
         inside = times < self.end
         axes.stairs(values[inside], [*times[inside], self.end], baseline=None, **REFERENCE)
-

@@ -90,10 +90,13 @@ def _windows(study: Reconfiguration, bins: TimeBins) -> tuple[Values, Values, Va
     requests, confidence = study.goals.window_requests, study.fault_free.confidence
     windows, right = bins.sums["windows"], bins.sums["window_right"]
     found = np.full((3, len(windows)), np.nan)
-    for place in np.flatnonzero(windows):
-        mean = float(right[place] / windows[place])
-        share = clopper_pearson(round(mean), requests, confidence)
-        found[:, place] = mean / requests, share.low, share.high
+    places = np.flatnonzero(windows)
+    mean = right[places] / windows[places]
+    counts = np.rint(mean).astype(int).tolist()
+    shares = {count: clopper_pearson(count, requests, confidence) for count in set(counts)}
+    found[0, places] = mean / requests
+    found[1, places] = [shares[count].low for count in counts]
+    found[2, places] = [shares[count].high for count in counts]
     accuracy, low, high = (_carried(each) for each in found)
     return accuracy, low, high
 

@@ -39,7 +39,7 @@ def figure_policies(study: Reconfiguration) -> Figure:
     add_grid(axes)
     figure.legend(loc="outside lower center", ncols=4)
     figure.draw_without_rendering()
-    name_spots(axes, [_spot(each) for each in study.played])
+    name_spots(axes, [_spot(each) for each in study.played], 100 * study.goals.quality_target)
     return figure
 
 
@@ -96,5 +96,6 @@ def figure_against(study: Reconfiguration) -> Figure | None:
     for axes in (windows, energies):
         axes.axvline(0, color="black", linewidth=0.8)
         axes.margins(x=0.1)
+        axes.locator_params(axis="x", nbins=5)
         add_grid(axes, "x")
     return figure

@@ -21,6 +21,13 @@ from nce_sim.report.reconfiguration_words import adapting_pays, headline, verdic
 from nce_sim.report.study_page import StudyReport
 from nce_sim.study.reconfiguration import Reconfiguration
 
+COLUMNS = (
+    "right: answers over the mission; worst: of the worst window, with the longer half of its "
+    "interval; below: of the time, the window was below the target; uJ: by inference; late: "
+    "deadlines missed; changes: of the split; regret: cost above the optimum's"
+)
+"""What the columns of the page's table mean."""
+
 
 def reconfiguration_report(
     result: Reconfiguration, making: Sequence[tuple[str, str]]
@@ -41,7 +48,7 @@ def reconfiguration_report(
         headline=headline(result),
         figures=_figures(result),
         rows=[short_row(each) for each in result.played],
-        making=[*making, *_about(result)],
+        making=[("Columns", COLUMNS), *making, *_about(result)],
         tables={name: rows for name, rows in tables.items() if rows},
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
-from nce_sim.report.mission_series import MissionSeries, series_of
+from nce_sim.report.mission_series import series_of
 from nce_sim.report.trace_file import (
     Counter,
     Event,
@@ -105,7 +105,11 @@ def _first_split(study: Reconfiguration, played: Played) -> int:
 def _in_force(study: Reconfiguration, played: Played, point: int, start: int, end: int) -> Slice:
     fraction = study.grid.points[point].fraction
     return Slice(
-        _splits(played), f"{fraction:.0%} on PEs", start, end, {"split": point, "fraction": fraction}
+        _splits(played),
+        f"{fraction:.0%} on PEs",
+        start,
+        end,
+        {"split": point, "fraction": fraction},
     )
 
 
@@ -130,7 +134,7 @@ def _counters(study: Reconfiguration) -> Iterator[Counter]:
 
 def _of_policy(study: Reconfiguration, played: Played) -> Iterator[Counter]:
     """Yield the means of each bin at its first cycle, where there is something to tell."""
-    series: MissionSeries = series_of(study, played.result)
+    series = series_of(study, played.result)
     shown = {
         ("estimated rate", "faults per lane and cycle"): series.estimated_rate,
         ("estimate", "mismatches per check"): series.estimate,

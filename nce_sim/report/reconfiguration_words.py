@@ -64,28 +64,20 @@ def verdict(study: Reconfiguration) -> str:
     if adaptive is None or static is None:
         missing = "adaptive policy" if adaptive is None else "static split"
         return f"Whether adapting pays is not told: the scenario has no {missing}."
-    found = comparison(study, static)
-    figures = f"{adaptive.name} takes {_difference(adaptive, static, found)}"
-    if adapting_pays(study):
-        if keeps_target(study, static):
-            return f"Adapting pays here: {figures}, the cheapest static split that keeps the target."
-        return (
-            f"Adapting pays here: {adaptive.name} keeps the target and no static split does; it "
-            f"takes {_difference(adaptive, static, found)}, the static split of least cost."
-        )
+    figures = f"it takes {_difference(adaptive, static, comparison(study, static))}"
+    mine, static_keeps = adaptive.name, keeps_target(study, static)
+    of_static = "the cheapest static split that keeps the target" if static_keeps else (
+        "the static split of least cost"
+    )  # fmt: skip
     if not keeps_target(study, adaptive):
-        others = (
-            f"the static split {static.name} does"
-            if keeps_target(study, static)
-            else "no static split does, either"
-        )
-        return (
-            f"Adapting does not pay here: {adaptive.name}, the best adaptive policy, does not keep "
-            f"the target; {others}. {_begin(figures)}."
-        )
-    return (
-        f"Adapting does not pay here: {figures}, the cheapest static split that keeps the target."
-    )
+        other = "a static split does" if static_keeps else "no static split does, either"
+        reason = f"{mine}, the best adaptive policy, does not keep the target; {other}"
+    elif not static_keeps:
+        reason = f"{mine} keeps the target and no static split does"
+    else:
+        reason = f"{mine} keeps the target as static splits do"
+    pays = "pays" if adapting_pays(study) else "does not pay"
+    return f"Adapting {pays} here: {reason}; {figures}, {of_static}."
 
 
 def adapting_pays(study: Reconfiguration) -> bool | None:
@@ -201,12 +193,12 @@ def _latency(study: Reconfiguration) -> str:
     requests = study.scenario.requests
     best = best_adaptive(study) or best_static(study) or study.played[0]
     worst = max(followed(study) or study.played, key=lambda each: latency_us(each, "p9999"))
+    included = "changes included" if study.fast else "changes and repeated waves included"
     text = (
-        f"Latency under {best.name}, changes and repeated waves included: p50 "
+        f"The deadline is {requests.deadline_us:g}{SPACE}us and the fault-tolerant time interval "
+        f"{requests.fault_tolerant_time_us:g}{SPACE}us. Latency under {best.name}, {included}: p50 "
         f"{latency_us(best, 'p50'):,.1f}{SPACE}us, p99 {latency_us(best, 'p99'):,.1f}{SPACE}us, "
-        f"p99.99 {latency_us(best, 'p9999'):,.1f}{SPACE}us, {_within(study, best)} (deadline "
-        f"{requests.deadline_us:g}{SPACE}us, fault-tolerant time interval "
-        f"{requests.fault_tolerant_time_us:g}{SPACE}us)."
+        f"p99.99 {latency_us(best, 'p9999'):,.1f}{SPACE}us, {_within(study, best)}."
     )
     if worst is not best:
         text += (

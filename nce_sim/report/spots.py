@@ -5,13 +5,14 @@ from math import cos, pi, sin
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from nce_sim.report.style import SMALL
 
 CHARACTER = 0.6
 """Mean width of a character in parts of the font's size."""
 
-DISTANCES_POINTS = (8, 14, 22, 32, 44, 58, 74)
+DISTANCES_POINTS = (8, 14, 22, 32, 44, 58, 74, 92)
 DIRECTIONS = 12
 POINT_SIZE = 9
 """The side of the square that a point covers, in points."""
@@ -54,10 +55,11 @@ class Box(NamedTuple):
         )  # fmt: skip
 
 
-def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
+def name_spots(axes: Axes, spots: Sequence[Spot], level: float) -> None:
     """Write the names; the figure must have been laid out before.
 
-    A name takes the nearest free place. Where all are taken it stands at its point all the same.
+    No name covers the horizontal line at `level`. A name takes the nearest free place, or where
+    there is none the one where it covers least.
     """
     frame = axes.get_window_extent()
     room = Box(*(_points(axes, side) for side in (frame.x0, frame.y0, frame.x1, frame.y1)))
@@ -67,16 +69,21 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
     for each in spots:
         (x, low), (_, high) = _on_paper(axes, each.x, each.low), _on_paper(axes, each.x, each.high)
         taken.append(Box(x - 1, low, x + 1, high))
+    _, height = _on_paper(axes, 0, level)
+    taken.append(Box(room.left, height - 1, room.right, height + 1))
     for spot, (x, y) in zip(spots, places, strict=True):
-        candidates = list(_candidates(x, y, CHARACTER * SMALL * len(spot.text)))
-        free = (
-            (offset, box)
-            for offset, box in candidates
-            if box.lies_in(room) and not any(box.meets(other) for other in taken)
+        offset, box = min(
+            _candidates(x, y, CHARACTER * SMALL * len(spot.text)),
+            key=lambda found: _conflicts(found[1], taken, room),
         )
-        offset, box = next(free, candidates[0])
         taken.append(box)
         _write(axes, spot, offset)
+
+
+def _conflicts(box: Box, taken: Sequence[Box], room: Box) -> int:
+    """Return what a name would cover there; nothing is worse than to leave the axes."""
+    covered = sum(box.meets(other) for other in taken)
+    return covered if box.lies_in(room) else covered + len(taken)
 
 
 def _on_paper(axes: Axes, x: float, y: float) -> tuple[float, float]:
@@ -112,4 +119,5 @@ def _write(axes: Axes, spot: Spot, offset: tuple[float, float]) -> None:
     axes.annotate(
         spot.text, (spot.x, spot.y), xytext=offset, textcoords="offset points", ha="center",
         va="center", fontsize=SMALL, color=spot.colour, arrowprops=line if far else None,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
     )  # fmt: skip
