@@ -120,7 +120,7 @@ def test_headline_names_the_cheapest_policy_that_keeps_the_target():
     best = min(keeping, key=lambda each: each.result.energy_per_request_aj)
     first = plain(headline(found)[0])
     assert f"Of 7 policies that an engine can follow, {len(keeping)} keep" in first
-    assert f"The cheapest of them is {best.name}: " in first
+    assert f"The cheapest that does is {best.name}: " in first
     assert f"{best.result.energy_per_request_aj / 1e12:.4g} uJ an inference" in first
 
 
@@ -131,7 +131,7 @@ def test_adapting_pays_when_it_keeps_the_target_for_less_energy():
     assert adapting_pays(cheap)
     text = plain(verdict(cheap))
     assert text.startswith("Adapting pays here: tracking keeps the target as static splits do; ")
-    assert "it takes 1 uJ an inference" in text
+    assert "tracking takes 1 uJ an inference" in text
     assert f"{share:+.1f} % energy" in text
     assert f"against {static.name}, the cheapest static split that keeps the target" in text
     points = 100 * (46 / WINDOW - static.worst_window.value)
@@ -163,6 +163,16 @@ def test_adapting_pays_where_no_static_split_keeps_the_target():
     assert adapting_pays(none) is False
     assert "no static split does, either" in verdict(none)
     assert "the static split of least cost" in verdict(none)
+
+
+def test_missed_deadlines_stand_beside_the_verdict():
+    assert "Of the deadlines" not in verdict(study())
+    busy = made(requests=200, period=2000)
+    shares = [100 * named(busy, name).result.missed_share
+              for name in ("tracking", best_static(busy).name)]  # fmt: skip
+    assert max(shares) > 0
+    ending = f"tracking misses {shares[0]:.2f} %, {best_static(busy).name} {shares[1]:.2f} %."
+    assert plain(verdict(busy)).endswith(ending)
 
 
 def test_nothing_is_said_to_pay_without_anything_to_compare():

@@ -119,7 +119,7 @@ class Missions:
         Neither oracle nor optimum go by an estimate. The axis is linear up to the lowest rate of
         the surface and logarithmic above.
         """
-        _, one = self.series[0]
+        one = max((series for _, series in self.series), key=lambda each: each.edges_s[-1])
         axes.stairs(one.true_rate, self._edges(one), baseline=None, zorder=4, **REFERENCE)
         self._lines(axes, lambda series: series.estimated_rate, bounds=False)
         lowest = float(self.study.surface.rates[1])

@@ -48,8 +48,9 @@ def _cheapest(study: Reconfiguration) -> str:
             f"{with_interval(study.fault_free)} are right."
         )
     return (
-        f"Of {len(policies)} policies that an engine can follow, {len(keeping)} keep {target} "
-        f"(the interval of their worst window reaches it). The cheapest of them is {best.name}: "
+        f"Of {len(policies)} policies that an engine can follow, {len(keeping)} "
+        f"{'keeps' if len(keeping) == 1 else 'keep'} {target} (the interval of the worst window "
+        f"reaches it). The cheapest that does is {best.name}: "
         f"{_energy(best)} an inference, {with_interval(best.worst_window)} in the worst window, "
         f"{percent(best.result.missed_share, 2)} of the deadlines missed."
     )
@@ -59,12 +60,13 @@ def verdict(study: Reconfiguration) -> str:
     """Return whether the best adaptive policy pays against the best static split, and by how much.
 
     It pays if it keeps the quality target, and takes less energy than every static split that does.
+    Deadlines do not enter; they are named where any is missed.
     """
     adaptive, static = best_adaptive(study), best_static(study)
     if adaptive is None or static is None:
         missing = "adaptive policy" if adaptive is None else "static split"
         return f"Whether adapting pays is not told: the scenario has no {missing}."
-    figures = f"it takes {_difference(adaptive, static, comparison(study, static))}"
+    figures = f"{adaptive.name} takes {_difference(adaptive, static, comparison(study, static))}"
     mine, static_keeps = adaptive.name, keeps_target(study, static)
     of_static = "the cheapest static split that keeps the target" if static_keeps else (
         "the static split of least cost"
@@ -77,7 +79,11 @@ def verdict(study: Reconfiguration) -> str:
     else:
         reason = f"{mine} keeps the target as static splits do"
     pays = "pays" if adapting_pays(study) else "does not pay"
-    return f"Adapting {pays} here: {reason}; {figures}, {of_static}."
+    text = f"Adapting {pays} here: {reason}; {figures}, {of_static}."
+    late = [percent(each.result.missed_share, 2) for each in (adaptive, static)]
+    if adaptive.result.counts["missed"] or static.result.counts["missed"]:
+        text += f" Of the deadlines {mine} misses {late[0]}, {static.name} {late[1]}."
+    return text
 
 
 def adapting_pays(study: Reconfiguration) -> bool | None:
