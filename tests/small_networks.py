@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nce_sim.workload.execute import forward, prepare
+
 
 def fill(module: nn.Module, seed: int) -> nn.Module:
     """Set every parameter: weights normal with He's deviation, biases normal and small."""
@@ -59,3 +61,18 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def outputs_with(network, inputs, layer_name=None, neuron=0, displace=None):
+    """The network's outputs, float64, where one neuron of every image is displaced."""
+    executable = prepare(network, "float32")
+
+    def hook(layer, _, output):
+        if layer.name == layer_name:
+            flat = output.flatten(1).clone()
+            flat[:, neuron] = displace(flat[:, neuron])
+            output = flat.reshape(output.shape)
+        return output
+
+    with torch.inference_mode():
+        return forward(executable, executable.images(inputs), hook=hook).flatten(1).double()

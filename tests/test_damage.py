@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from small_networks import all_convolutional, images, labels, with_pooling
+from small_networks import all_convolutional, images, labels, outputs_with, with_pooling
 from torch.nn import functional
 
 import nce_sim as nce
 from nce_sim.resilience.damage import objective_of
-from nce_sim.workload.execute import forward, prepare
 
 STEP = 1e-3
 """Displacement of a neuron as a share of its output, or of its layer's mean."""
@@ -22,21 +21,6 @@ def network(request):
 @pytest.fixture(scope="module")
 def means(network):
     return nce.mean_activation(network, images(8))
-
-
-def outputs_with(network, inputs, layer_name, neuron, displace):
-    """The network's outputs where one neuron of every image is displaced."""
-    executable = prepare(network, "float32")
-
-    def hook(layer, _, output):
-        if layer.name == layer_name:
-            flat = output.flatten(1).clone()
-            flat[:, neuron] = displace(flat[:, neuron])
-            output = flat.reshape(output.shape)
-        return output
-
-    with torch.inference_mode():
-        return forward(executable, executable.images(inputs), hook=hook).flatten(1).double()
 
 
 def margins(outputs, targets):
@@ -58,7 +42,7 @@ def some_neurons(network):
 def test_dropout_damages_by_the_margins_change_to_first_order(network):
     inputs, targets = images(8), labels(8)
     found = nce.rank(network, inputs, targets, "fault-aware", fault=nce.Dropout(0.25)).relevance
-    before = margins(outputs_with(network, inputs, "", 0, None), targets)
+    before = margins(outputs_with(network, inputs), targets)
     for layer, neuron in some_neurons(network):
         after = margins(
             outputs_with(network, inputs, layer, neuron, lambda y: y * (1 - STEP)), targets

@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
-from small_networks import all_convolutional, images, labels, one_thread, with_pooling
+from small_networks import all_convolutional, images, labels, one_thread, outputs_with, with_pooling
 from torch.nn import functional
 
 import nce_sim as nce
 from nce_sim.accuracy.exhaustive import MEASURES
 from nce_sim.accuracy.half_normal import MOST_POINTS, half_normal_rule
-from nce_sim.workload.execute import forward, prepare
 
 single_threaded = pytest.fixture(scope="module", autouse=True)(one_thread)
 
@@ -39,21 +38,6 @@ def fault_of(name, kind):
     if kind == "dropout":
         return nce.Dropout(0.25)
     return nce.GaussianNoise(2.0, nce.mean_activation(network_of(name), images(COUNT)))
-
-
-def outputs_with(network, inputs, layer_name=None, neuron=0, displace=None):
-    """The network's outputs, float64, where one neuron of every image is displaced."""
-    executable = prepare(network, "float32")
-
-    def hook(layer, _, output):
-        if layer.name == layer_name:
-            flat = output.flatten(1).clone()
-            flat[:, neuron] = displace(flat[:, neuron])
-            output = flat.reshape(output.shape)
-        return output
-
-    with torch.inference_mode():
-        return forward(executable, executable.images(inputs), hook=hook).flatten(1).double()
 
 
 def changes(network, inputs, targets, layer_name, neuron, displace):

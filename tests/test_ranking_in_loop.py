@@ -7,7 +7,7 @@ from small_networks import all_convolutional, images, labels, with_pooling
 
 import nce_sim as nce
 from nce_sim.faults.injection import BlockDraws, Injector
-from nce_sim.faults.ranking_in_loop import StruckDamageScores, rank_in_loop
+from nce_sim.faults.ranking_in_loop import StruckDamageScores, _draws, rank_in_loop
 from nce_sim.resilience.damage import DamageScores, objective_of
 from nce_sim.resilience.split import Split
 from nce_sim.workload.execute import forward, prepare
@@ -141,3 +141,12 @@ def test_it_pays_under_strong_noise():
 def test_fewer_than_one_step_is_refused(network, fault):
     with pytest.raises(nce.InputError, match="steps"):
         rank_in_loop(network, images(4), labels(4), fault, steps=0)
+
+
+def test_its_faults_are_not_those_of_an_evaluation(network):
+    """With the same seed and places, so that it is not judged by what it was fitted to."""
+    executable = prepare(network, "float32")
+    (own, *_) = _draws(executable, 0, 1, 8)
+    for realisation in range(3):
+        theirs = BlockDraws(executable, 0, realisation, range(8))
+        assert np.mean(own.bytes[0] == theirs.bytes[0]) < 0.05

@@ -35,6 +35,11 @@ from nce_sim.workload.layer import Layer
 IN_LOOP = "fault-in-loop"
 """The name of this method."""
 
+FIRST_REALISATION = 1 << 32
+"""Draws of the passes lie beyond those of any evaluation: a ranking that has met the very faults
+under which it is judged is fitted to them.
+"""
+
 STEPS = 9
 """Passes with faults, where the caller asks for no other number: one for each tenth."""
 
@@ -89,7 +94,8 @@ def _draws(executable: Executable, seed: int, step: int, images: int) -> Iterato
     """Yield the random numbers of each block of images; a step is a realisation of its own."""
     length = block_length(executable.network)
     for block in blocks(images, length):
-        yield BlockDraws(executable, seed, step, pad_places(range(block.start, block.stop), length))
+        places = pad_places(range(block.start, block.stop), length)
+        yield BlockDraws(executable, seed, FIRST_REALISATION + step, places)
 
 
 class _Growing:

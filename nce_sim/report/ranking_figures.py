@@ -68,7 +68,7 @@ def figure_curves(result: Comparison) -> Figure:
         axes.set_ylabel("Top-1 accuracy (%)")
     _finish_panels(panels.flat, len(plan.faults), columns, "Neurons on PEs (%)")
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -79,7 +79,7 @@ def _draw_method(axes: Axes, result: Comparison, fault: FaultModel, method: str)
 
 def _grid(panels: int) -> tuple[int, int]:
     """Return columns and rows for so many panels."""
-    columns = min(COLUMNS, panels)
+    columns = 2 if panels == 4 else min(COLUMNS, panels)
     return columns, ceil(panels / columns)
 
 

@@ -222,6 +222,18 @@ def compare_rankings(
     With `resume_from`, finished blocks of images are kept in that folder until all are done.
     """
     rankings = rank_all(network, train, plan, stage)
+    return measure_rankings(network, rankings, test, plan, stage, resume_from)
+
+
+def measure_rankings(
+    network: Workload,
+    rankings: Mapping[str, tuple[Ranking, ...]],
+    test: Dataset,
+    plan: ComparisonPlan,
+    stage: Stage,
+    resume_from: Path | None = None,
+) -> Comparison:
+    """Measure the splits of rankings that were made before, one for each method and fault."""
     cases = [
         Variant(rankings[method][f].split(fraction), fault)
         for f, fault in enumerate(plan.faults)
