@@ -15,6 +15,8 @@ from nce_sim.errors import InputError
 from nce_sim.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nce_sim.study.reconfiguration import Played, Reconfiguration
 
 
@@ -68,11 +70,12 @@ def reconfigure(
     console = Console()
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
-    console.print(_table(result))
-    requests_given = result.scenario.requests
+    console.print(_table([_outcome(each) for each in result.played]))
+    console.print(_table([_latency(each) for each in result.played]))
+    limits = result.scenario.requests
     console.print(
-        f"deadline {requests_given.deadline_us:g} us, fault tolerant time interval "
-        f"{requests_given.fault_tolerant_time_us:g} us",
+        f"deadline {limits.deadline_us:g} us, fault tolerant time interval "
+        f"{limits.fault_tolerant_time_us:g} us",
         highlight=False,
     )
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)
@@ -89,34 +92,40 @@ def _making(result: "Reconfiguration", seed: int | None) -> list[tuple[str, str]
     ]
 
 
-def _table(result: "Reconfiguration") -> Table:
+def _table(rows: "Sequence[dict[str, str]]") -> Table:
     table = Table(box=None)
-    for column in _cells(result.played[0]):
+    for column in rows[0]:
         table.add_column(column, justify="left" if column == "policy" else "right")
-    for each in result.played:
-        table.add_row(*_cells(each).values())
+    for row in rows:
+        table.add_row(*row.values())
     return table
 
 
-def _cells(played: "Played") -> dict[str, str]:
+def _outcome(played: "Played") -> dict[str, str]:
+    """Return accuracy over the mission and in the worst window, and what it took."""
     mission, worst = played.result, played.worst_window
-
-    def latency_us(share: float) -> str:
-        return f"{mission.latencies.quantile(share) / mission.clock_mhz:.1f}"
-
+    ends = f"[{_in_percent(worst.low)}, {_in_percent(worst.high)}]"
     return {
         "policy": played.name,
         "right %": _in_percent(mission.accuracy),
-        "worst window %": f"{_in_percent(worst.value)} "
-        f"[{_in_percent(worst.low)}, {_in_percent(worst.high)}]",
-        "uJ": f"{mission.energy_per_request_aj / 1e12:.3f}",
-        "late": f"{mission.counts['missed']:,}",
-        "changes": f"{mission.counts['changes']:,}",
+        "worst window %": f"{_in_percent(worst.value)} {ends}",
         "below %": _in_percent(mission.below_target_cycles / mission.end_cycle),
-        "p50 us": latency_us(0.5),
-        "p99 us": latency_us(0.99),
-        "p99.99 us": latency_us(0.9999),
+        "uJ": f"{mission.energy_per_request_aj / 1e12:.3f}",
+        "changes": f"{mission.counts['changes']:,}",
         "regret %": _in_percent(played.regret),
+    }
+
+
+def _latency(played: "Played") -> dict[str, str]:
+    """Return latencies in microseconds, and how many came too late."""
+    mission = played.result
+    return {
+        "policy": played.name,
+        "late": f"{mission.counts['missed']:,}",
+        **{
+            f"p{100 * share:g} us": f"{mission.latencies.quantile(share) / mission.clock_mhz:.1f}"
+            for share in (0.5, 0.99, 0.9999)
+        },
     }
 
 
