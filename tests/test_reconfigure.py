@@ -21,7 +21,7 @@ from nce_sim.errors import InputError
 from nce_sim.runtime.answers import Answer, Asked
 from nce_sim.runtime.check_cost import AddedCost
 from nce_sim.runtime.conditions import Conditions
-from nce_sim.runtime.policies.build import WATCHING, build_policy, start_point
+from nce_sim.runtime.policies.build import WATCHING, build_policy, start_point, watches
 from nce_sim.runtime.shared_answers import SharedAnswers, Unchecked
 from nce_sim.study.kept_surface import surface_of
 from nce_sim.study.missions import Missions, Stream
@@ -221,6 +221,14 @@ def test_every_kind_of_policy_is_built(kind):
     policy = build_policy(made, known)
     assert policy.decide(seen()) in range(4)
     assert start_point(made, known) == (1 if kind == "static" else 0)
+    assert watches(made) == (kind in ("threshold", "tracking", "pi", "custom"))
+
+
+def test_a_custom_policy_may_do_without_checks():
+    made = config.CustomPolicy(
+        kind="custom", name="mine", checks=False, **{"import": "test_reconfigure:patient"}
+    )
+    assert not watches(made)
 
 
 def test_answers_are_shared_and_checks_can_be_off():

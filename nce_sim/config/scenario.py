@@ -298,6 +298,9 @@ class CustomPolicy(Strict):
         description="package.module:factory",
     )
     options: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    checks: bool = Field(
+        default=True, description="whether it goes by the monitor, and pays for its checks"
+    )
 
 
 Policy = Annotated[

@@ -17,7 +17,7 @@ from nce_sim.runtime.mission import Goals, MissionResult, run_mission
 from nce_sim.runtime.monitor import Lag, Monitor
 from nce_sim.runtime.observations import Policy
 from nce_sim.runtime.optimum import Cost, Plan, Planned, Prices, Slots, best_plan, cost_of, slots_of
-from nce_sim.runtime.policies.build import WATCHING, build_policy, start_point
+from nce_sim.runtime.policies.build import build_policy, start_point, watches
 from nce_sim.runtime.policies.context import PolicyContext
 from nce_sim.runtime.real_answers import RealAnswers
 from nce_sim.runtime.shared_answers import Counted, SharedAnswers, Unchecked
@@ -139,7 +139,7 @@ class Missions:
 
     def fly(self, given: PolicyConfig, advance: Callable[[], None]) -> MissionResult:
         """Run the mission of a scenario's policy; `advance` is told after each answer."""
-        watching = given.kind in WATCHING
+        watching = watches(given)
         context = self.context(watching)
         policy = build_policy(given, context)
         return self._run(policy, start_point(given, context), watching, advance)

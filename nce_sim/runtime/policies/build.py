@@ -12,8 +12,8 @@ from nce_sim.runtime.policies.static import Static
 from nce_sim.runtime.policies.threshold import Threshold
 from nce_sim.runtime.policies.tracking import Tracking
 
-WATCHING = ("threshold", "tracking", "pi", "custom")
-"""Kinds that go by the monitor's estimate: only their missions pay for its checks."""
+WATCHING = ("threshold", "tracking", "pi")
+"""Kinds that go by the monitor's estimate; a custom policy says so itself."""
 
 
 def build_policy(given: config.Policy, context: PolicyContext) -> Policy:
@@ -53,3 +53,8 @@ def build_policy(given: config.Policy, context: PolicyContext) -> Policy:
 def start_point(given: config.Policy, context: PolicyContext) -> int:
     """Return the split that a mission begins with: a static one's own, else the most protected."""
     return context.point_of(given.fraction) if isinstance(given, config.StaticPolicy) else 0
+
+
+def watches(given: config.Policy) -> bool:
+    """Tell whether a policy goes by the monitor: only then its mission pays for the checks."""
+    return given.checks if isinstance(given, config.CustomPolicy) else given.kind in WATCHING
