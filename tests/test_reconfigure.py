@@ -169,7 +169,7 @@ def test_missions_of_any_length_need_no_more_than_a_byte_a_request(engine, surfa
         tracemalloc.stop()
         return most
 
-    assert peak(32_000) < peak(17_000) + 15_000 * 2 + 50_000
+    assert peak(26_000) < peak(17_000) + 9_000 * 2 + 50_000
 
 
 @examples(60)
