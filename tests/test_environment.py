@@ -172,7 +172,7 @@ def test_a_rate_follows_the_factor_or_the_supply_by_the_voltage_table():
         rate = LaneRate.of(LaneFaults.model_validate({"voltage": voltage}), droop, 400)
         for each in droop.conditions[::20]:
             at_supply = table.at(each.supply_v, 400).lane_error_rate_per_cycle
-            assert rate.at(each) == getattr(at_supply, figure)
+            assert rate.at(each) == getattr(at_supply, figure) * each.rate_factor
 
 
 def test_a_supply_that_the_table_does_not_cover_is_refused(tmp_path):

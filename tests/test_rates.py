@@ -113,8 +113,8 @@ def test_bundled_traces_say_what_they_stand_for(name):
 def test_other_columns_of_a_trace_play_no_part_but_the_rate_must_be_there(tmp_path):
     text = "time_s,temperature_c,rate_factor\n0,-40,2\n1,20,3\n"
     assert load_trace(written(tmp_path, text)) == RateTrace("mine", (0.0, 1.0), (2.0, 3.0))
-    with pytest.raises(InputError, match="must be time_s,rate_factor, not time_s,supply_v"):
-        load_trace("voltage-droop")
+    with pytest.raises(InputError, match="must be time_s,rate_factor, not time_s,power_bu"):
+        load_trace("power-cap")
 
 
 def test_the_burst_rises_to_its_factor_and_decays():

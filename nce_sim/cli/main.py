@@ -12,6 +12,7 @@ from nce_sim.cli import (
     inject,
     protection,
     rank,
+    reconfigure,
     run,
     safety,
     simulate,
@@ -38,6 +39,7 @@ app.command("safety")(safety.safety)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
 app.command("designs")(designs.compare_designs)
+app.command("reconfigure")(reconfigure.reconfigure)
 app.command("cost")(cost.machine_cost)
 app.command("protection")(protection.protection)
 app.command("list")(describe.list_bundled)

@@ -212,6 +212,9 @@ class ThresholdPolicy(Strict):
     name: Name
     above: Share = Field(description="mismatches per checked computation: protect more")
     below: Share = Field(description="mismatches per checked computation: protect less")
+    hold_requests: PositiveInt = Field(
+        default=20, description="inferences between two changes at least"
+    )
 
     @model_validator(mode="after")
     def _hysteresis(self) -> Self:
@@ -230,6 +233,12 @@ class TrackingPolicy(Strict):
     estimate: Literal["value", "high"] = Field(
         default="value", description="which figure of the monitor it goes by: high is cautious"
     )
+    least_checks: PositiveInt = Field(
+        default=500, description="checks behind an estimate before it protects less"
+    )
+    probe_requests: PositiveInt = Field(
+        default=100, description="inferences without any check before it protects a step less"
+    )
 
 
 class PowerCapPolicy(Strict):
@@ -238,6 +247,9 @@ class PowerCapPolicy(Strict):
     kind: Literal["power_cap"]
     name: Name
     margin: float = Field(default=0.05, ge=0, lt=1, description="share of the budget kept free")
+    window_requests: PositiveInt = Field(
+        default=64, description="inferences over which the load is measured"
+    )
 
 
 class DeadlinePolicy(Strict):
@@ -286,6 +298,9 @@ class CustomPolicy(Strict):
         description="package.module:factory",
     )
     options: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    checks: bool = Field(
+        default=True, description="whether it goes by the monitor, and pays for its checks"
+    )
 
 
 Policy = Annotated[
@@ -299,6 +314,32 @@ Policy = Annotated[
     | CustomPolicy,
     Field(discriminator="kind"),
 ]
+
+
+class SurfaceConfig(Strict):
+    """Accuracy measured over split, rate and share of dead lanes, before the missions."""
+
+    inferences: PositiveInt = Field(default=400, description="at each node")
+    rates_a_decade: PositiveInt = Field(
+        default=2, description="over the environment's rates, the upper three decades at most"
+    )
+    dead_shares: PositiveInt = Field(
+        default=3, description="from 0 to the environment's largest, where it has any"
+    )
+
+
+class PriceConfig(Strict):
+    """What falling short costs, in inferences of the split that takes most energy.
+
+    With 100, an expected accuracy of one point below the target costs as much as a whole inference,
+    which is more than any split can save, and a late answer costs as much as one that is surely
+    wrong where all should be right. Both stay finite: a tenth of a point, for a moment, may pay.
+    """
+
+    shortfall_inferences: NonNegativeFloat = Field(
+        default=100.0, description="for a request whose expected accuracy is 1 below the target"
+    )
+    miss_inferences: NonNegativeFloat = Field(default=100.0, description="for a missed deadline")
 
 
 class ScenarioConfig(Strict):
@@ -321,6 +362,11 @@ class ScenarioConfig(Strict):
     requests: Requests
     quality: Quality = Quality()
     monitor: MonitorConfig = MonitorConfig()
+    surface: SurfaceConfig = SurfaceConfig()
+    prices: PriceConfig = PriceConfig()
+    optimum_slot_us: PositiveFloat = Field(
+        default=250.0, description="length of the slots of the offline optimum"
+    )
     policies: tuple[Policy, ...] = Field(strict=False, min_length=1)
     seed: NonNegativeInt = 0
 
