@@ -235,7 +235,11 @@ def rank(
     scores = _scores(network, method, fault, precision, device)
     halves = sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)
-    relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
+    relevance: Mapping[str, NDArray[np.float64]] = {
+        name: (halves[0][name] + halves[1][name]) / count for name in halves[0]
+    }
+    if fault is not None:
+        relevance = fault.scores(relevance)
     is_lrp = method == "lrp"
     return Ranking(
         Origin(
