@@ -29,9 +29,9 @@ from nce_sim.workload.graph import Workload
 
 MACHINES = ("nce-28nm", "nce-int8", "nce-near-threshold")
 FRACTIONS = {
-    "neurons": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "energy": (0.4, 0.5, 0.6, 0.7, 0.8),
-    "latency": (0.3, 0.4, 0.5),
+    "neurons": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9),
+    "energy": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
+    "latency": (0.3, 0.4, 0.45, 0.5),
 }
 LOSSES = (0.01, 0.02, 0.05)
 RESAMPLES = 2000

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.safety.assessment import Safety, SafetyInputs
-    from nce_sim.study.protection_price import price, protection_prices
+    from nce_sim.study.protection_price import price
     from nce_sim.study.protection_share import ProtectionShare, protection_share
     from nce_sim.workload.calibration import Calibration, calibrate
     from nce_sim.workload.datasets import Dataset, load_data
@@ -95,7 +95,6 @@ _HOMES = {
     "load_voltage": "nce_sim.config.voltage",
     "mean_activation": "nce_sim.accuracy.evaluate",
     "price": "nce_sim.study.protection_price",
-    "protection_prices": "nce_sim.study.protection_price",
     "protection_share": "nce_sim.study.protection_share",
     "rank": "nce_sim.resilience.ranking",
     "rank_correlation": "nce_sim.resilience.correlation",
@@ -111,7 +110,7 @@ __all__ = [
     "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
     "assess_safety", "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage",
     "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
-    "mean_activation", "price", "protection_prices", "protection_share", "rank",
+    "mean_activation", "price", "protection_share", "rank",
     "rank_correlation", "rank_in_loop", "simulate",
 ]  # fmt: skip
 

@@ -7,7 +7,8 @@ from small_networks import all_convolutional, images, labels, outputs_with, with
 from torch.nn import functional
 
 import nce_sim as nce
-from nce_sim.resilience.damage import objective_of
+from nce_sim.resilience.damage import DamageScores, objective_of
+from nce_sim.workload.execute import prepare
 
 STEP = 1e-3
 """Displacement of a neuron as a share of its output, or of its layer's mean."""
@@ -39,16 +40,37 @@ def some_neurons(network):
             yield layer.name, int(neuron)
 
 
-def test_dropout_damages_by_the_margins_change_to_first_order(network):
+def test_dropout_damages_by_the_margins_squared_change_to_first_order(network):
     inputs, targets = images(8), labels(8)
-    found = nce.rank(network, inputs, targets, "fault-aware", fault=nce.Dropout(0.25)).relevance
+    executable = prepare(network, "float32")
+    damage = DamageScores(executable, nce.Dropout(0.25))(executable.images(inputs), targets)
     before = margins(outputs_with(network, inputs), targets)
     for layer, neuron in some_neurons(network):
         after = margins(
             outputs_with(network, inputs, layer, neuron, lambda y: y * (1 - STEP)), targets
         )
-        expected = 0.25 * float(((after - before) / STEP).abs().mean())
-        assert found[layer].ravel()[neuron] == pytest.approx(expected, rel=0.05, abs=2e-3)
+        expected = 0.25 * float(((after - before) / STEP).square().mean())
+        found = float(damage[layer].flatten(1)[:, neuron].double().mean())
+        assert found == pytest.approx(expected, rel=0.1, abs=2e-3)
+
+
+def test_dropout_ranks_by_each_neurons_share_of_its_layer(network):
+    """The root of its mean square over the sum of these roots, so that every layer sums to 1."""
+    inputs, targets = images(8), labels(8)
+    executable = prepare(network, "float32")
+    damage = DamageScores(executable, nce.Dropout(0.25))(executable.images(inputs), targets)
+    found = nce.rank(network, inputs, targets, "fault-aware", fault=nce.Dropout(0.25)).relevance
+    for layer, values in found.items():
+        roots = np.sqrt(damage[layer].double().mean(0).numpy()).reshape(values.shape)
+        assert values == pytest.approx(roots / roots.sum(), rel=1e-4, abs=1e-9)
+        assert values.sum() == pytest.approx(1)
+
+
+def test_a_layer_that_dropout_cannot_harm_has_no_damage():
+    means = {"silent": np.zeros((2, 3)), "busy": np.array([1.0, 3.0]) ** 2}
+    scores = nce.Dropout(0.5).scores(means)
+    assert (scores["silent"] == 0).all()
+    assert scores["busy"].tolist() == [0.25, 0.75]
 
 
 def test_noise_damages_by_the_variance_of_the_losss_change_to_first_order(network, means):

@@ -1,15 +1,15 @@
-"""Splits by damage per price: prices of a machine, the greedy choice, shares, the command line."""
+"""Splits by damage per cost: cost curves, the greedy choice, shares, the command line."""
 
 import json
 import sys
 from dataclasses import asdict, replace
-from itertools import combinations, product
+from itertools import product
 from math import floor
 
 import numpy as np
 import pytest
 from hardware import Chain, conv, max_pool
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nce_sim as nce
@@ -19,11 +19,13 @@ from nce_sim.machine.engine import simulate
 from nce_sim.report.run_report import RunReport, headline, summary
 from nce_sim.resilience.ranking import Origin, Ranking
 from nce_sim.resilience.split import Split
-from nce_sim.study.protection_price import LEAST_SHARE, convex_slopes, price, protection_prices
+from nce_sim.study.damage_per_cost import damage_per_cost, stops
+from nce_sim.study.protection_price import CostCurve, cost_curves, price, ranking_per_cost
 from nce_sim.study.protection_share import end_of, protection_share
 
 ORIGIN = Origin("lrp", "test", "", "", 1, None, "float32", None)
 few = settings(max_examples=50)
+TINY = 1e-9
 MACHINE = nce.load_machine("nce-28nm")
 
 
@@ -44,11 +46,11 @@ NETWORK = network()
 RANKING = random_ranking(NETWORK.layers)
 
 
-def by_hand(ranking, protected_eighths):
+def by_hand(ranking, share):
     """Simulate with the highest scores of each layer protected, the slow and obvious way."""
     masks = {}
     for name, scores in ranking.relevance.items():
-        count = floor(protected_eighths / 8 * scores.size + 0.5)
+        count = floor(share * scores.size + 0.5)
         mask = np.ones(scores.size, bool)
         mask[np.argsort(-scores.ravel(), kind="stable")[:count]] = False
         masks[name] = mask.reshape(scores.shape)
@@ -64,59 +66,45 @@ def cost_by_hand(run, objective):
     return {"conv1": each["conv1"] + each["pool1"], "conv2": each["conv2"]}
 
 
-def slope_below(counts, costs, place):
-    """Slope, at a place, of the greatest convex curve below points: all chords, one by one."""
-    middle = place + 0.5
-    chords = [
-        (costs[i] + (costs[j] - costs[i]) * (middle - counts[i]) / (counts[j] - counts[i]),
-         (costs[j] - costs[i]) / (counts[j] - counts[i]))
-        for i, j in combinations(range(len(counts)), 2)
-        if counts[i] < middle < counts[j]
-    ]  # fmt: skip
-    return min(chords)[1]
+@pytest.mark.parametrize("objective", ["energy", "latency"])
+def test_cost_curves_are_those_of_simulated_splits(objective):
+    curves = cost_curves(RANKING, NETWORK, MACHINE, objective)
+    shares = [0, 1 / 64, *(eighth / 8 for eighth in range(1, 8)), 63 / 64, 1]
+    costs = [cost_by_hand(by_hand(RANKING, share), objective) for share in shares]
+    for name, scores in RANKING.relevance.items():
+        assert curves[name].counts.tolist() == [
+            floor(share * scores.size + 0.5) for share in shares
+        ]
+        assert curves[name].costs == pytest.approx([each[name] for each in costs])
 
 
-@pytest.fixture(scope="module")
-def runs():
-    return [by_hand(RANKING, eighths) for eighths in range(9)]
+def test_shares_that_are_the_same_neurons_are_one_point():
+    small = Chain((conv(inputs=(1, 2, 2), channels=1),))
+    curve = cost_curves(random_ranking(small.layers), small, MACHINE, "energy")["conv1"]
+    assert curve.counts.tolist() == [0, 1, 2, 3, 4]
+    assert len(curve.costs) == 5
 
 
 @pytest.mark.parametrize("objective", ["energy", "latency"])
-def test_prices_are_slopes_below_simulated_costs(runs, objective):
-    prices = protection_prices(NETWORK, MACHINE, objective, RANKING)
-    costs_of = [cost_by_hand(run, objective) for run in runs]
-    slopes = {}
+def test_a_layer_keeps_its_order(objective):
+    ranking = price(RANKING, NETWORK, MACHINE, objective)
+    assert ranking.origin == replace(ORIGIN, objective=objective)
     for name, scores in RANKING.relevance.items():
-        counts = [floor(eighths / 8 * scores.size + 0.5) for eighths in range(9)]
-        costs = [each[name] for each in costs_of]
-        of_part = [slope_below(counts, costs, place) for place in counts[:-1]]
-        slopes[name] = np.repeat(of_part, np.diff(counts))
-    least = LEAST_SHARE * max(map(max, slopes.values()))
-    for name, scores in RANKING.relevance.items():
-        in_order = prices[name].ravel()[np.argsort(-scores.ravel(), kind="stable")]
-        assert in_order == pytest.approx(np.maximum(slopes[name], least))
+        ratios = ranking.relevance[name].ravel()[np.argsort(-scores.ravel(), kind="stable")]
+        assert np.isfinite(ratios).all()
+        assert (ratios > 0).all()
+        assert (np.diff(ratios) < 0).all()
 
 
-@pytest.mark.parametrize("objective", ["energy", "latency"])
-def test_prices_are_positive_finite_and_rise_within_a_layer(objective):
-    for name, values in protection_prices(NETWORK, MACHINE, objective, RANKING).items():
-        assert np.isfinite(values).all()
-        assert (values > 0).all()
-        in_order = values.ravel()[np.argsort(-RANKING.relevance[name].ravel(), kind="stable")]
-        assert (np.diff(in_order) >= 0).all()
-
-
-def test_a_neuron_with_more_work_costs_more_energy():
-    prices = protection_prices(NETWORK, MACHINE, "energy", RANKING)
-    assert prices["conv2"].mean() > 5 * prices["conv1"].mean()
-
-
-def test_where_protecting_balances_the_arrays_it_is_free():
+def test_neurons_that_shorten_the_run_come_first():
     """Two equal arrays: moving neurons to the idle one gains time, until both have the same."""
-    prices = protection_prices(NETWORK, MACHINE, "latency", RANKING)
-    least = min(values.min() for values in prices.values())
-    assert 0.3 < (prices["conv2"] == least).mean() < 0.7
-    assert least == pytest.approx(LEAST_SHARE * max(values.max() for values in prices.values()))
+    curves = cost_curves(RANKING, NETWORK, MACHINE, "latency")
+    free = {name: curve.counts[np.argmin(curve.costs)] for name, curve in curves.items()}
+    ranking = price(RANKING, NETWORK, MACHINE, "latency")
+    split = ranking.split(1 - sum(free.values()) / RANKING.neurons)
+    assert {name: (~mask).sum() for name, mask in split.unprotected.items()} == free
+    ends = [simulate(NETWORK, MACHINE, end_of(split, value)) for value in (False, True)]
+    assert simulate(NETWORK, MACHINE, split).latency_us < min(end.latency_us for end in ends)
 
 
 def test_the_split_by_energy_takes_less_energy_at_the_same_share():
@@ -129,11 +117,9 @@ def test_the_split_by_energy_takes_less_energy_at_the_same_share():
 
 def test_objective_neurons_is_the_ranking_itself():
     assert price(RANKING, NETWORK, MACHINE, "neurons") is RANKING
-    prices = protection_prices(NETWORK, MACHINE, "neurons", RANKING)
-    assert all((values == 1).all() for values in prices.values())
 
 
-def test_a_machine_on_which_protection_costs_nothing_has_no_prices():
+def test_a_machine_on_which_protection_costs_nothing_is_refused():
     """Its domains are exchanged: the unprotected one has three lanes for one."""
     config = MACHINE.config
     config = config.model_copy(
@@ -144,37 +130,91 @@ def test_a_machine_on_which_protection_costs_nothing_has_no_prices():
         price(RANKING, NETWORK, exchanged, "energy")
 
 
+def test_stops_pass_over_what_costs_more_than_going_on():
+    assert stops(np.array([0.0, 5, 7, 6, 6, 9])).tolist() == [0, 1, 3, 4, 5]
+    assert stops(np.array([4.0, 2, 3, 3, 1])).tolist() == [0, 4]
+    assert stops(np.array([0.0, 3, 6])).tolist() == [0, 1, 2]
+
+
+def test_ratios_of_layers_by_hand():
+    linear = damage_per_cost(np.array([6.0, 2, 1]), np.array([0.0, 2, 4, 6]), TINY)
+    assert linear == pytest.approx([3, 1, 0.5])
+    entry = damage_per_cost(np.array([6.0, 2, 1]), np.array([0.0, 4, 4.5, 6]), TINY)
+    assert entry == pytest.approx([8 / 4.5, 8 / 4.5, 1 / 1.5])
+    completed = damage_per_cost(np.array([6.0, 2, 1]), np.array([0.0, 2, 8, 7]), TINY)
+    assert completed == pytest.approx([3, 3 / 5, 3 / 5])
+    free = damage_per_cost(np.array([6.0, 2, 1]), np.array([5.0, 6, 4, 6]), 0.01)
+    assert free == pytest.approx([8 / 0.02, 8 / 0.02, 1 / 2.01])
+
+
+@st.composite
+def layer(draw, most=6):
+    """Falling damages of a layer's neurons, and what it costs to protect the first k of them."""
+    damage = draw(st.lists(st.integers(1, 20), min_size=1, max_size=most))
+    costs = st.lists(st.integers(0, 30), min_size=len(damage) + 1, max_size=len(damage) + 1)
+    return np.array(sorted(damage, reverse=True), float), np.array(draw(costs), float)
+
+
+def steepest_first(damage, cost, least):
+    """The same ratios by walking: from each stop to the later one that is seen most steeply."""
+    avoided = np.concatenate([[0], np.cumsum(damage)])
+    count, ratios = 0, []
+    while count < len(damage):
+        later = [each for each in range(count + 1, len(cost)) if (cost[each:] >= cost[each]).all()]
+        slopes = [
+            (avoided[each] - avoided[count])
+            / (max(cost[each] - cost[count], 0) + least * (each - count))
+            for each in later
+        ]
+        best = later[int(np.argmax(slopes))]
+        ratios += [max(slopes)] * (best - count)
+        count = best
+    return ratios
+
+
 @few
-@given(
-    st.lists(st.integers(1, 5), min_size=1, max_size=6),
-    st.lists(st.floats(-100, 100), min_size=7, max_size=7),
-)
-def test_slopes_rise_and_reach_the_last_cost(steps, costs):
-    counts = [0, *np.cumsum(steps).tolist()]
-    costs = costs[: len(counts)]
-    slopes = convex_slopes(counts, costs)
-    assert len(slopes) == counts[-1]
-    assert (np.diff(slopes) >= -1e-9).all()
-    curve = costs[0] + np.concatenate([[0], np.cumsum(slopes)])
-    assert curve[-1] == pytest.approx(costs[-1], abs=1e-6)
-    assert (curve[counts] <= np.array(costs) + 1e-6).all()
+@given(layer(most=12))
+def test_ratios_are_those_of_the_steepest_stretches(case):
+    ratios = damage_per_cost(*case, 0.01)
+    assert ratios == pytest.approx(steepest_first(*case, 0.01))
+    assert (ratios > 0).all()
+    assert (np.diff(ratios) <= 1e-12 * ratios[:-1]).all()
 
 
-def test_equal_counts_are_one_point():
-    assert convex_slopes([0, 0, 1, 1, 2], [5.0, 5.0, 6.0, 6.0, 9.0]).tolist() == [1, 3]
+@few
+@given(st.lists(layer(most=4), min_size=1, max_size=3))
+def test_the_greedy_choice_at_the_ends_of_stretches_is_the_best_for_its_cost(layers):
+    """Of all choices of how many neurons of each layer to protect, none as cheap avoids more."""
+    ratios = [damage_per_cost(damage, cost, TINY) for damage, cost in layers]
+    avoided = [np.concatenate([[0], np.cumsum(damage)]) for damage, _ in layers]
+
+    def damage_and_cost(counts):
+        return (
+            sum(each[count] for each, count in zip(avoided, counts, strict=True)),
+            sum(cost[count] for (_, cost), count in zip(layers, counts, strict=True)),
+        )
+
+    choices = [damage_and_cost(each) for each in product(*(range(len(one)) for one in avoided))]
+    # Above this are only stretches that are free, and with less than them no choice is the best.
+    for ratio in {each for each in np.concatenate(ratios) if each < 1e6} | {1e6}:
+        ours = damage_and_cost([int((each >= ratio * (1 - 1e-9)).sum()) for each in ratios])
+        assert max(damage for damage, cost in choices if cost <= ours[1]) <= ours[0]
 
 
 @st.composite
 def priced(draw):
-    """Scores of a small network with ties and zeros, and a price a layer."""
-    scores, prices = {}, {}
+    """Scores of a small network with ties, zeros and less, and the cost curve of each layer."""
+    scores, curves = {}, {}
     for number in range(draw(st.integers(1, 3))):
         shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)))
         size = int(np.prod(shape))
-        values = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=size, max_size=size))
+        values = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 3.0])
+        values = draw(st.lists(values, min_size=size, max_size=size))
         scores[f"layer{number}"] = np.array(values).reshape(shape)
-        prices[f"layer{number}"] = draw(st.floats(0.1, 200))
-    return Ranking(ORIGIN, scores, {}), prices
+        counts = np.unique([0, size // 2, size])
+        costs = draw(st.lists(st.floats(0, 1e6), min_size=len(counts), max_size=len(counts)))
+        curves[f"layer{number}"] = CostCurve(counts, np.array(costs))
+    return Ranking(ORIGIN, scores, {}), curves
 
 
 def flat(split):
@@ -184,45 +224,35 @@ def flat(split):
 @few
 @given(priced(), st.floats(0, 1), st.floats(0, 1))
 def test_priced_splits_are_exact_and_nested(case, one, other):
-    ranking = case[0].per_price(case[1], "energy")
+    plain, curves = case
+    assume(max(curve.mean_price for curve in curves.values()) > 1)
+    ranking = ranking_per_cost(plain, curves, "energy")
+    for name, ratios in ranking.relevance.items():
+        assert np.isfinite(ratios).all()
+        assert (ratios > 0).all()
+        assert (
+            np.argsort(ranking.places[name], None) == np.argsort(plain.places[name], None)
+        ).all()
     fewer, more = (ranking.split(each) for each in sorted((one, other)))
     assert fewer.unprotected_neurons == floor(min(one, other) * ranking.neurons + 0.5)
     assert (flat(fewer) <= flat(more)).all()
 
 
 @few
-@given(
-    priced(), st.floats(0, 1), st.sampled_from(["neuron", "channel", "block", "layer"]),
-    st.sampled_from([0.25, 1.0, 8.0]),
-)  # fmt: skip
-def test_equal_prices_change_nothing(case, fraction, units, same):
+@given(priced(), st.floats(0, 1), st.integers(1, 9))
+def test_equal_linear_costs_change_nothing(case, fraction, each):
+    """A neuron costs the same everywhere: the split is that by neuron, ties included."""
     ranking = case[0]
-    equal = ranking.per_price(dict.fromkeys(ranking.relevance, same), "energy")
-    assert (flat(equal.split(fraction, units)) == flat(ranking.split(fraction, units))).all()
-
-
-@few
-@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.1, 10)), min_size=1, max_size=9))
-def test_greedy_by_ratio_is_within_one_neuron_of_the_best_knapsack(neurons):
-    """Dantzig's bound: with its own cost as budget, greedy is the best; with up to one neuron more,
-    the best avoids at most the damage of the greedy choice with that neuron."""
-    damage, cost = (np.array(column) for column in zip(*neurons, strict=True))
-    ranking = Ranking(ORIGIN, {"layer": damage}, {}).per_price({"layer": cost}, "energy")
-    chosen = np.array(list(product((0, 1), repeat=len(damage))))
-    avoided, spent = chosen @ damage, chosen @ cost
-    for protected in range(len(damage)):
-        now, next_one = (
-            ~ranking.split(1 - each / len(damage)).unprotected["layer"]
-            for each in (protected, protected + 1)
-        )
-        within = spent <= cost[now].sum() + 1e-9
-        assert avoided[within].max() <= damage[now].sum() * (1 + 1e-9) + 1e-8
-        within = spent < cost[next_one].sum() - 1e-9
-        assert avoided[within].max() <= damage[next_one].sum() + 1e-8
+    linear = {
+        name: CostCurve(np.array([0, scores.size]), np.array([7.0, 7 + each * scores.size]))
+        for name, scores in ranking.relevance.items()
+    }
+    equal = ranking_per_cost(ranking, linear, "energy")
+    assert (flat(equal.split(fraction)) == flat(ranking.split(fraction))).all()
 
 
 def test_a_priced_ranking_saves_and_loads(tmp_path):
-    ranking = RANKING.per_price({"conv1": 1.0, "conv2": 16.0}, "energy")
+    ranking = price(RANKING, NETWORK, MACHINE, "energy")
     ranking.save(tmp_path / "priced.npz")
     loaded = Ranking.load(tmp_path / "priced.npz")
     assert loaded.origin == replace(ORIGIN, objective="energy")
@@ -238,23 +268,8 @@ def test_a_file_without_an_objective_is_by_neurons(tmp_path):
     assert Ranking.load(tmp_path / "old.npz").origin.objective == "neurons"
 
 
-@pytest.mark.parametrize(
-    ("prices", "message"),
-    [
-        ({"conv1": 1.0}, "no price for layer 'conv2': prices name conv1"),
-        ({}, "prices name none"),
-        ({"conv1": 0.0, "conv2": 1.0}, "conv1.*finite numbers above 0"),
-        ({"conv1": 1.0, "conv2": float("nan")}, "conv2.*finite numbers above 0"),
-        ({"conv1": np.ones(3), "conv2": 1.0}, r"array of \(16, 24, 24\), not of \(3,\)"),
-    ],
-)
-def test_wrong_prices_are_refused(prices, message):
-    with pytest.raises(InputError, match=message):
-        RANKING.per_price(prices, "energy")
-
-
 def test_a_ranking_by_price_is_not_priced_again():
-    ranking = RANKING.per_price({"conv1": 1.0, "conv2": 16.0}, "energy")
+    ranking = price(RANKING, NETWORK, MACHINE, "energy")
     for objective in ("neurons", "latency"):
         with pytest.raises(InputError, match="by price of energy already"):
             price(ranking, NETWORK, MACHINE, objective)

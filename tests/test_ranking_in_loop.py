@@ -91,7 +91,7 @@ def test_damage_is_the_objectives_change_among_the_faults_to_first_order(network
             slope = (up - down) / (2 * STEP)
             if isinstance(fault, nce.Dropout):
                 output = outputs[layer.name].flatten(1)[:, neuron].double()
-                expected = fault.probability * (output * slope).abs()
+                expected = fault.probability * (output * slope).square()
             else:
                 expected = (fault.sigma * fault.mean_activation[layer.name] * slope).square()
             assert torch.allclose(

@@ -69,8 +69,8 @@ def simulate_split(
 ) -> None:
     """Simulate one split on a machine: latency, throughput, energy and where the cycles went.
 
-    With --objective energy or latency, a neuron's damage is divided by what protecting it costs on
-    the machine (docs/method.md).
+    With --objective energy or latency, damage is weighed against what protecting costs on the
+    machine (docs/method.md).
 
     Example: nce-sim simulate vgg16 --method random --fraction 0.4 --trace vgg16.json.gz
     """

@@ -18,7 +18,7 @@ from nce_sim.faults.mission import check_fault
 from nce_sim.faults.processes import Elements, Fault, Process
 from nce_sim.machine.engine import simulate
 from nce_sim.machine.lookup import Schedule
-from nce_sim.resilience.damage import Objective, Sensitivity
+from nce_sim.resilience.damage import Means, Objective, Sensitivity
 from nce_sim.resilience.split import Split
 from nce_sim.schedule.domains import UNPROTECTED
 from nce_sim.workload.calibration import Calibration
@@ -60,6 +60,10 @@ class LaneDamage:
         at_once = max(1, IN_CACHE // seen.layer.outputs)
         parts = [self._damage(seen.of(block)) for block in blocks(len(seen.output), at_once)]
         return torch.cat(parts)
+
+    def scores(self, means: Means) -> Means:
+        """Return the damages themselves: chances to lose an answer, whatever the layer."""
+        return means
 
     def _damage(self, seen: Sensitivity) -> Tensor:
         """Return the damage of a few images."""

@@ -10,10 +10,11 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from nce_sim.errors import InputError
-from nce_sim.resilience.damage import Objective, Sensitivity
+from nce_sim.resilience.damage import Means, Objective, Sensitivity
 
 
 def check_number(value: float, field: str, upper: float | None = None) -> None:
@@ -69,11 +70,22 @@ class Dropout:
     objective: ClassVar[Objective] = "margin"
 
     def damage(self, seen: Sensitivity) -> Tensor:
-        """Return p x |y x slope|: with probability p the output y is displaced by -y.
+        """Return p x (y x slope)^2: with probability p the output y is displaced by -y.
 
-        The change of the margin has this expected magnitude, to first order.
+        This is the mean square of the margin's change, to first order.
         """
-        return (seen.output * seen.slope).abs_().mul_(self.probability)
+        return (seen.output * seen.slope).square_().mul_(self.probability)
+
+    def scores(self, means: Means) -> Means:
+        """Return each neuron's share of its layer's damage, as a root mean square.
+
+        Where a share u of what a layer contributes is lost, 1 - u of the signal passes, and layers
+        compound: the logarithm of what passes all of them, the sum of log(1 - u), falls by u to
+        first order. So a neuron costs its share of its own layer, however large its layer is.
+        """
+        roots = {name: np.sqrt(mean) for name, mean in means.items()}
+        totals = {name: root.sum() for name, root in roots.items()}
+        return {name: root / (totals[name] or 1.0) for name, root in roots.items()}
 
     def __str__(self) -> str:
         return f"dropout p = {self.probability:g}"
@@ -113,6 +125,10 @@ class GaussianNoise:
         """
         deviation = self.sigma * self.mean_activation[seen.layer.name]
         return seen.slope.square().mul_(deviation**2)
+
+    def scores(self, means: Means) -> Means:
+        """Return the variances themselves: those of independent changes add up, in any layer."""
+        return means
 
     def __str__(self) -> str:
         return f"noise sigma = {self.sigma:g}"

@@ -84,7 +84,8 @@ def rank_in_loop(
         draws = _draws(executable, seed, step, len(images))
         scores = StruckDamageScores(executable, fault, split, draws)
         even, odd = sum_over_blocks(network, scores, images, labels, device, advance)
-        growing.scores = {name: (even[name] + odd[name]) / len(images) for name in even}
+        means = {name: (even[name] + odd[name]) / len(images) for name in even}
+        growing.scores = fault.scores(means)
     growing.grow(1.0)
     origin = replace(start.origin, method=IN_LOOP, seed=seed, stability=None)
     return Ranking(origin, growing.found, {})

@@ -6,10 +6,13 @@ ICLR 2017, prune by it). A fault model says what it displaces, and so what is ex
 change: see `Damaging`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +20,9 @@ from nce_sim.workload.execute import Executable, all_outputs
 from nce_sim.workload.layer import Layer
 
 Objective = Literal["margin", "loss"]
+
+Means = Mapping[str, NDArray[np.float64]]
+"""The mean damage of every neuron over the images: by layer, in the layer's shape."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,9 @@ class Damaging(Protocol):
 
     def damage(self, seen: Sensitivity) -> Tensor:
         """Return the damage expected from each neuron's fault, in the shape of the outputs."""
+
+    def scores(self, means: Means) -> Means:
+        """Return what neurons are ranked by: how damages of neurons in all layers compare."""
 
 
 def objective_of(name: Objective, outputs: Tensor, labels: Tensor) -> Tensor:

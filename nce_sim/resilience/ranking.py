@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
@@ -47,9 +47,6 @@ METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
 
-Prices = Mapping[str, float | NDArray[np.float64]]
-"""Price of protecting a neuron, by layer: of each alike, or an array of the layer's shape."""
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -57,8 +54,8 @@ class Origin:
     even and of the odd blocks of images; None where there were fewer than two blocks, one half
     found all neurons alike, or it was not measured. `fault` is the fault that a fault-aware ranking
     knew, or that an exhaustive one injected.
-    `objective` is what scores were divided by: the price of protecting a neuron in energy or
-    latency, or "neurons" where each counts alike.
+    `objective` is what damage is weighed against: the cost of protecting in energy or latency
+    (`nce_sim.study.protection_price`), or "neurons" where each counts alike.
     """
 
     method: str
@@ -150,26 +147,8 @@ class Ranking:
             return neuron_split(self.places, unprotected_fraction)
         return unit_split(self.relevance, unprotected_fraction, granularity, block)
 
-    def per_price(self, prices: Prices, objective: str) -> "Ranking":
-        """Return the ranking by score per price: what protects most for what it costs comes first.
-
-        `prices` maps each layer's name to the price of protecting one of its neurons, in any unit:
-        a number, or an array of the layer's shape. Its splits take neurons in the order of the
-        greedy solution of the knapsack problem (Dantzig, "Discrete-variable extremum problems",
-        1957); they are nested and exact as those of any ranking. `objective` names the price.
-
-        Raises InputError if this ranking is already one by price, a layer has no price, or a price
-        is not a finite number above 0.
-        """
-        self.check_unpriced()
-        priced = {
-            name: values / _checked_price(prices, name, values.shape)
-            for name, values in self.relevance.items()
-        }
-        return Ranking(replace(self.origin, objective=objective), priced, self.lost_relevance)
-
     def check_unpriced(self) -> None:
-        """Raise InputError if scores were divided by a price already."""
+        """Raise InputError if scores are damage per cost already."""
         if self.origin.objective != "neurons":
             raise InputError(
                 f"the ranking is by price of {self.origin.objective} already: give the one that it "
@@ -202,22 +181,6 @@ class Ranking:
                 f"structure than '{network.name}': rank it again"
             )
         return ranking
-
-
-def _checked_price(
-    prices: Prices, layer: str, shape: tuple[int, ...]
-) -> NDArray[np.float64]:  # fmt: skip
-    """Return the prices of a layer's neurons, one or one for each."""
-    if layer not in prices:
-        raise InputError(f"no price for layer '{layer}': prices name {', '.join(prices) or 'none'}")
-    price = np.asarray(prices[layer], np.float64)
-    if price.shape not in ((), shape):
-        raise InputError(
-            f"prices of layer '{layer}' are one number or an array of {shape}, not of {price.shape}"
-        )
-    if not (np.isfinite(price) & (price > 0)).all():
-        raise InputError(f"prices of layer '{layer}' must be finite numbers above 0")
-    return price
 
 
 class BlockScores(Protocol):
@@ -272,7 +235,11 @@ def rank(
     scores = _scores(network, method, fault, precision, device)
     halves = sum_over_blocks(network, scores, images, labels, device, progress)
     count = len(images)
-    relevance = {name: (halves[0][name] + halves[1][name]) / count for name in halves[0]}
+    relevance: Mapping[str, NDArray[np.float64]] = {
+        name: (halves[0][name] + halves[1][name]) / count for name in halves[0]
+    }
+    if fault is not None:
+        relevance = fault.scores(relevance)
     is_lrp = method == "lrp"
     return Ranking(
         Origin(

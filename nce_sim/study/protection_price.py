@@ -1,20 +1,19 @@
-"""What protecting a neuron costs on a machine: prices for a split that weighs damage against cost.
+"""What protecting neurons costs on a machine, and the ranking by damage avoided per cost.
 
 The machine is simulated with the same share of every layer protected, the most fragile neurons of
-each, at eighths from none to all. What a layer then costs is a curve over its protected neurons:
-its energy, leakage of its time included, or its cycles, which are those of the busier array. The
-price of a neuron is the slope, at its place, of the greatest convex curve below:
+each, at the SHARES. What a layer then costs is a curve over its protected neurons: its energy,
+leakage of its time included, or its cycles, which are those of the busier array.
 
-- where mixing a layer costs (weights in both domains, crossings), the curve bends the wrong way,
-  and all neurons have the price of the chord, (all protected - all unprotected) / neurons;
-- where protecting a part relieves the busier array, the slope is negative up to balance: those
-  neurons are free. They get the least price, LEAST_SHARE of the largest, and so come early.
+- Where mixing a layer costs (weights in both domains, crossings), the curve bulges upwards: its
+  first protected neurons are dear, and protecting its last ones may even save.
+- Where protecting a part relieves the busier array, the curve falls up to balance: those neurons
+  are free. They count as LEAST_SHARE of the dearest layer's, and so come early.
 
-Within a layer prices never fall while scores fall: a layer's order stays that of the ranking.
+`damage_per_cost` weighs whole stretches of a layer on such a curve.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,62 +24,89 @@ from nce_sim.errors import InputError
 from nce_sim.machine.engine import Network, Run, simulate
 from nce_sim.resilience.ranking import Ranking
 from nce_sim.resilience.split import Split
+from nce_sim.study.damage_per_cost import damage_per_cost
 
 OBJECTIVES = ("neurons", "energy", "latency")
 """What a protected neuron may count as."""
 
-SHARES = tuple(eighth / 8 for eighth in range(9))
-"""Protected shares of every layer that are simulated."""
+SHARES = (0.0, 1 / 64, *(eighth / 8 for eighth in range(1, 8)), 63 / 64, 1.0)
+"""Protected shares of every layer that are simulated: close at the ends, where mixing begins."""
 
-LEAST_SHARE = 0.01
-"""The least price as a share of the largest: that of a neuron whose protection costs nothing."""
+LEAST_SHARE = 1e-3
+"""What a neuron costs at least, as a share of the mean price in the dearest layer."""
+
+LEAST_DAMAGE = 1e-12
+"""The least damage of a neuron, as a share of the largest: that of a score of 0 or below."""
+
+_TIE = 2.0**-50
+"""What a place in the ranking takes off a ratio: eight roundings, to tell equal ratios apart."""
+
+
+@dataclass(frozen=True)
+class CostCurve:
+    """What a layer costs with so many of its neurons protected, in pJ or cycles.
+
+    `counts` rise from 0 to all of the layer's neurons; `costs` are those of the counts.
+    """
+
+    counts: NDArray[np.int64]
+    costs: NDArray[np.float64]
+
+    @property
+    def mean_price(self) -> float:
+        """Cost of protecting everything over the cheapest way to run the layer, per neuron."""
+        return float(self.costs[-1] - self.costs.min()) / int(self.counts[-1])
+
+    def at_every_count(self) -> NDArray[np.float64]:
+        """Return the costs of 0, 1, 2 ... protected neurons, on straight lines between counts."""
+        return np.interp(np.arange(self.counts[-1] + 1), self.counts, self.costs)
 
 
 def price(
     ranking: Ranking, network: Network, machine: Machine, objective: str, *, batch: int = 1
 ) -> Ranking:
-    """Return the ranking by score per price of protecting on this machine.
+    """Return the ranking by damage avoided per cost of protecting on this machine.
 
-    "neurons" counts every neuron alike and returns the ranking itself. For the others see
-    `protection_prices`, which says what is raised; so is InputError for a ranking by price.
+    The scores of `ranking` count as damages. "neurons" counts every neuron alike and returns the
+    ranking itself; "energy" counts pJ and "latency" cycles, for a batch of images.
+
+    Raises InputError for an unknown objective, a ranking by price, one of another network, and
+    where protecting costs nothing in any layer, so that there is nothing to weigh.
     """
     check_objective(objective)
     ranking.check_unpriced()
     if objective == "neurons":
         return ranking
-    prices = protection_prices(network, machine, objective, ranking, batch=batch)
-    return ranking.per_price(prices, objective)
-
-
-def protection_prices(
-    network: Network, machine: Machine, objective: str, ranking: Ranking, *, batch: int = 1
-) -> dict[str, NDArray[np.float64]]:
-    """Return the price of protecting each neuron, by layer, in arrays of the layer's shape.
-
-    In pJ for "energy" and in cycles for "latency", for a batch of images; 1 for "neurons". The
-    `ranking` says which neurons of a layer are protected before others. Pooling and additions
-    count with the layer with neurons before them.
-
-    Raises InputError for an unknown objective, for a ranking of another network, and where
-    protecting costs nothing in any layer, so that there is nothing to weigh.
-    """
-    check_objective(objective)
-    if objective == "neurons":
-        return {name: np.ones(values.shape) for name, values in ranking.relevance.items()}
-    places = {name: _places_within(place) for name, place in ranking.places.items()}
-    slopes = {}
-    runs = [_run(network, machine, places, share, batch) for share in SHARES]
-    for name, curve in _cost_curves(network, runs, objective).items():
-        counts = [_count(share, places[name].size) for share in SHARES]
-        slopes[name] = convex_slopes(counts, curve)
-    largest = max(float(each.max()) for each in slopes.values())
-    if largest <= 0:
+    curves = cost_curves(ranking, network, machine, objective, batch=batch)
+    if all(curve.mean_price <= 0 for curve in curves.values()):
         raise InputError(
             f"protecting costs no {objective} on machine '{machine.config.name}': there is nothing "
             f"to weigh; take objective 'neurons'"
         )
-    least = LEAST_SHARE * largest
-    return {name: np.maximum(slopes[name], least)[place] for name, place in places.items()}
+    return ranking_per_cost(ranking, curves, objective)
+
+
+def ranking_per_cost(
+    ranking: Ranking, curves: Mapping[str, CostCurve], objective: str
+) -> Ranking:  # fmt: skip
+    """Return the ranking by damage avoided per cost, for the cost curve of each layer.
+
+    Scores are positive and finite. They never rise within a layer, and of neurons with equal ones
+    the less resilient comes first, so that a layer keeps its order and its splits are nested.
+    Some layer's `mean_price` must be above 0.
+    """
+    least = LEAST_SHARE * max(curve.mean_price for curve in curves.values())
+    largest = max(float(scores.max()) for scores in ranking.relevance.values())
+    floor = LEAST_DAMAGE * largest if largest > 0 else 1.0
+    ratios = {}
+    for name, scores in ranking.relevance.items():
+        places = ranking.places[name]
+        in_order = np.argsort(places, axis=None)
+        damage = np.maximum(scores.ravel()[in_order], floor)
+        ratio = np.empty(scores.size)
+        ratio[in_order] = damage_per_cost(damage, curves[name].at_every_count(), least)
+        ratios[name] = ratio.reshape(scores.shape) * (1 - _TIE * places)
+    return Ranking(replace(ranking.origin, objective=objective), ratios, ranking.lost_relevance)
 
 
 def check_objective(objective: str, name: str = "objective") -> None:
@@ -89,26 +115,24 @@ def check_objective(objective: str, name: str = "objective") -> None:
         raise InputError(f"unknown {name} '{objective}': known are {', '.join(OBJECTIVES)}")
 
 
-def convex_slopes(counts: Sequence[int], costs: Sequence[float]) -> NDArray[np.float64]:
-    """Return the slopes of the greatest convex curve below points, one for each step of counts.
+def cost_curves(
+    ranking: Ranking, network: Network, machine: Machine, objective: str, *, batch: int = 1
+) -> dict[str, CostCurve]:
+    """Return the cost curve of each layer with neurons: in pJ for "energy", cycles for "latency".
 
-    `counts` rise from 0, and equal ones are one point. This is the lower convex hull by Andrew's
-    monotone chain ("Another efficient algorithm for convex hulls in two dimensions", 1979).
+    The `ranking` says which neurons of a layer are protected before others. Pooling and additions
+    count with the layer with neurons before them. Raises InputError for a ranking of another
+    network.
     """
-
-    def slope(first: int, last: int) -> float:
-        return (costs[last] - costs[first]) / (counts[last] - counts[first])
-
-    hull = [0]
-    for point in range(1, len(counts)):
-        if counts[point] == counts[hull[-1]]:
-            continue
-        while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    edges = list(pairwise(hull))
-    steps = [counts[last] - counts[first] for first, last in edges]
-    return np.repeat([slope(first, last) for first, last in edges], steps)
+    places = {name: _places_within(place) for name, place in ranking.places.items()}
+    runs = [_run(network, machine, places, share, batch) for share in SHARES]
+    curves = {}
+    for name, costs in _costs_by_layer(network, runs, objective).items():
+        counts = [_count(share, places[name].size) for share in SHARES]
+        # In a small layer several shares are the same neurons, at the same cost.
+        distinct, first = np.unique(counts, return_index=True)
+        curves[name] = CostCurve(distinct, costs[first])
+    return curves
 
 
 def _places_within(places: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -130,23 +154,23 @@ def _run(
     return simulate(network, machine, Split(1 - share, "neuron", masks), batch=batch)
 
 
-def _cost_curves(network: Network, runs: Sequence[Run], objective: str) -> dict[str, list[float]]:
+def _costs_by_layer(
+    network: Network, runs: Sequence[Run], objective: str
+) -> dict[str, NDArray[np.float64]]:
     """Return what each layer with neurons costs in each run, with the layers that carry it on."""
-    costs = [_cost_by_layer(run, objective) for run in runs]
-    curves: dict[str, list[float]] = {}
+    costs = [_costs_of(run, objective) for run in runs]
+    found: dict[str, NDArray[np.float64]] = {}
     latest = None
     for layer in network.layers:
         if layer.has_neurons:
             latest = layer.name
-            curves[latest] = [0.0] * len(runs)
-        if latest is None or layer.name not in costs[0]:
-            continue
-        curve = [cost[layer.name] for cost in costs]
-        curves[latest] = [one + other for one, other in zip(curves[latest], curve, strict=True)]
-    return curves
+            found[latest] = np.zeros(len(runs))
+        if latest is not None and layer.name in costs[0]:
+            found[latest] += [cost[layer.name] for cost in costs]
+    return found
 
 
-def _cost_by_layer(run: Run, objective: str) -> dict[str, float]:
+def _costs_of(run: Run, objective: str) -> dict[str, float]:
     if objective == "energy":
         return dict(run.energy.by_layer_pj)
     return {name: float(end - start) for name, (start, end) in run.layer_intervals.items()}
