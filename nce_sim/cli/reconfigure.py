@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim import __version__
-from nce_sim.cli.options import JsonOption
+from nce_sim.cli.options import JsonOption, check_trace
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable, write_atomically
@@ -32,6 +32,10 @@ def reconfigure(
     out: Annotated[Path, typer.Option(help="Folder for the page, figures and tables.")] = Path(
         "nce-reconfigure"
     ),
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="File for a trace, .json or .json.gz, that ui.perfetto.dev opens."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of all random draws. [default: the scenario's]")
     ] = None,
@@ -44,8 +48,10 @@ def reconfigure(
     Example: nce-sim reconfigure radiation-burst --fast --out burst
     """
     check_writable(out)
+    check_trace(trace)
     from nce_sim.config.scenario import load_scenario
     from nce_sim.report.reconfiguration_report import reconfiguration_report, summary
+    from nce_sim.report.reconfiguration_trace import write_mission_trace
     from nce_sim.report.study_page import write_study
     from nce_sim.study.reconfiguration import study_scenario
 
@@ -64,6 +70,8 @@ def reconfigure(
         found = json.dumps(summary(result), indent=2) + "\n"
         write_study(report, out)
         write_atomically(out / "summary.json", found.encode())
+        if trace is not None:
+            write_mission_trace(result, trace)
     if as_json:
         typer.echo(found, nl=False)
         return

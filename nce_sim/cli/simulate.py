@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.options import JsonOption, SeedOption, check_trace
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -88,7 +88,9 @@ def simulate_split(
     check_units(granularity, size)
     if objective is not None:
         check_objective(objective, "--objective")
-    _check_outputs(out, trace)
+    if out is not None:
+        check_writable(out)
+    check_trace(trace)
     chosen = load_machine(machine)
     _check_mismatch_rate(mismatch_rate, chosen.config)
     network = load_model(model)
@@ -123,19 +125,6 @@ def _block_size(text: str) -> tuple[int, int]:
     if found is None:
         raise InputError(f"--block is rows x columns, such as 4x4, not '{text}'")
     return int(found[1]), int(found[2])
-
-
-def _check_outputs(out: Path | None, trace: Path | None) -> None:
-    """Raise InputError unless both places can be written to; it costs nothing to know at once."""
-    if out is not None:
-        check_writable(out)
-    if trace is None:
-        return
-    if not trace.name.endswith((".json", ".json.gz")):
-        raise InputError(f"--trace {trace} must end in .json or .json.gz")
-    if trace.is_dir():
-        raise InputError(f"--trace {trace} is a folder: name a file for the trace")
-    check_writable(trace.parent, "--trace")
 
 
 def _check_mismatch_rate(rate: float, machine: "MachineConfig") -> None:
