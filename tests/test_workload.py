@@ -261,12 +261,12 @@ def test_training_set_is_read_from_a_folder(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        b"no gzip",
-        gzip.compress(b"\0\0\x09\x01"),
-        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"four"),
-        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"sixsix"),
-        gzip.compress(b"\0\0\x08\x03\0\0"),
-        gzip.compress(b"x" * 1000)[:-20],
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(b"\0\0\x09\x01"), id="type of element"),
+        pytest.param(gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"four"), id="short"),
+        pytest.param(gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 5) + b"sixsix"), id="long"),
+        pytest.param(gzip.compress(b"\0\0\x08\x03\0\0"), id="cut header"),
+        pytest.param(gzip.compress(b"x" * 1000)[:-20], id="cut stream"),
     ],
 )
 def test_damaged_idx_file_is_refused(tmp_path, content):
