@@ -213,7 +213,7 @@ def load_campaign(name_or_path: str | Path) -> CampaignConfig:
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        path = bundled("studies") / f"{name_or_path}.yaml"
+        path = bundled("campaigns") / f"{name_or_path}.yaml"
         if not path.is_file():
             raise unknown_name("campaign", str(name_or_path), list_campaigns())
     return load_yaml(path, CampaignConfig)
@@ -221,4 +221,4 @@ def load_campaign(name_or_path: str | Path) -> CampaignConfig:
 
 def list_campaigns() -> list[str]:
     """Return the names of the bundled campaigns."""
-    return sorted(path.stem for path in bundled("studies").glob("*.yaml"))
+    return sorted(path.stem for path in bundled("campaigns").glob("*.yaml"))
