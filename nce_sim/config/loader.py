@@ -1,12 +1,14 @@
 """Read a YAML file into its schema; every mistake is named with its line, all at once."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from nce_sim.errors import InputError
 
@@ -26,7 +28,7 @@ class FieldError(ValueError):
 
 
 Record = TypeVar("Record", bound=BaseModel)
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
 MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -76,12 +78,36 @@ _Reader.add_implicit_resolver(  # YAML 1.2 reads 1e-3 as a number; PyYAML alone 
 )
 
 
-def load_yaml(path: Path, schema: type[Record]) -> Record:
-    """Read `path` into `schema`.
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong at one place of a file: keys and numbers of list items, from the outside in."""
 
-    Raises InputError, with all mistakes and their lines, if the file cannot be read, is no YAML,
-    repeats a key, has an unknown or missing one, or a value that is not allowed.
+    place: Place
+    message: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """The content of a YAML file, and where each part of it stands.
+
+    `duplicates` says which keys stand there twice; `content` holds the later ones.
     """
+
+    path: Path
+    content: Any
+    root: yaml.Node | None
+    duplicates: tuple[str, ...]
+
+    def error(self, mistakes: Iterable[Mistake]) -> InputError:
+        """Return the error that names every mistake once, with its line, in the file's order."""
+        found = dict.fromkeys((_line(self.root, each.place), _say(each)) for each in mistakes)
+        ordered = sorted(found, key=lambda each: each[0])
+        lines = [*self.duplicates, *(f"line {line}: {message}" for line, message in ordered)]
+        return InputError(f"{self.path} is not usable:\n  " + "\n  ".join(lines))
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML file; raise InputError if it cannot be read or is no YAML."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
@@ -92,21 +118,53 @@ def load_yaml(path: Path, schema: type[Record]) -> Record:
         content = reader.construct_document(root) if root is not None else None
     except yaml.YAMLError as reason:
         raise InputError(f"{path} is no valid YAML: {reason}") from reason
-    if reader.duplicates:
-        raise InputError(f"{path} repeats keys:\n  " + "\n  ".join(reader.duplicates))
+    return Document(path, content, root, tuple(reader.duplicates))
+
+
+def load_yaml(path: Path, schema: type[Record]) -> Record:
+    """Read `path` into `schema`.
+
+    Raises InputError, with all mistakes and their lines, if the file cannot be read, is no YAML,
+    repeats a key, has an unknown or missing one, or a value that is not allowed.
+    """
+    document = read_yaml(path)
+    if document.duplicates:
+        raise InputError(f"{path} repeats keys:\n  " + "\n  ".join(document.duplicates))
     try:
-        return schema.model_validate(content)
-    except ValidationError as mistakes:
-        lines = [_describe(root, dict(mistake)) for mistake in mistakes.errors()]
-        raise InputError(f"{path} is not usable:\n  " + "\n  ".join(lines)) from mistakes
+        return schema.model_validate(document.content)
+    except ValidationError as error:
+        raise document.error(mistakes_of(error)) from error
 
 
-def _describe(root: yaml.Node | None, mistake: dict[str, Any]) -> str:
-    """Return line, field, what was found and what is allowed."""
-    place, cause = mistake["loc"], mistake.get("ctx", {}).get("error")
-    if isinstance(cause, FieldError):
-        place = (*place, *cause.field)
-    return f"line {_line(root, place)}: {'.'.join(map(str, place)) or 'file'}: {_explain(mistake)}"
+def mistakes_of(error: ValidationError) -> list[Mistake]:
+    """Return what a schema found wrong, each in its place.
+
+    That a list is too short is none where its items are wrong: pydantic does not count those.
+    """
+    found = []
+    for mistake in errors_of(error):
+        place, cause = mistake["loc"], mistake.get("ctx", {}).get("error")
+        if isinstance(cause, FieldError):
+            place = (*place, *cause.field)
+        found.append(Mistake(place, _explain(dict(mistake))))
+    return found
+
+
+def errors_of(error: ValidationError) -> list[ErrorDetails]:
+    """Return pydantic's own records of these mistakes, in the same order."""
+    listed = error.errors()
+
+    def follows_from_others(each: ErrorDetails) -> bool:
+        place = each["loc"]
+        deeper = (other["loc"] for other in listed if len(other["loc"]) > len(place))
+        return each["type"] == "too_short" and any(loc[: len(place)] == place for loc in deeper)
+
+    return [each for each in listed if not follows_from_others(each)]
+
+
+def _say(mistake: Mistake) -> str:
+    """Return field, what was found and what is allowed."""
+    return f"{'.'.join(map(str, mistake.place)) or 'file'}: {mistake.message}"
 
 
 def _explain(mistake: dict[str, Any]) -> str:
@@ -122,7 +180,7 @@ def _explain(mistake: dict[str, Any]) -> str:
     return f"{message} (found {mistake['input']!r})"
 
 
-def _line(node: yaml.Node | None, place: Path_) -> int:
+def _line(node: yaml.Node | None, place: Place) -> int:
     """Return the line of the deepest part of `place` that the file holds."""
     if node is None:
         return 1

@@ -91,20 +91,38 @@ def load_machine(name_or_path: str | Path, technology: str | None = None) -> Mac
     format, a scheme, a memory or a cell type without figures, and for a clock or a supply that its
     tables do not allow.
     """
-    folder = bundled("hw_configs")
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("machine", str(name_or_path), list_machines())
-    config = load_yaml(path, MachineConfig)
-    beside = path.parent if technology is None else Path()
-    table = load_technology(technology or config.technology, folder / "technology", beside)
-    voltage = None if config.voltage is None else load_voltage(config.voltage, path.parent)
-    machine = Machine(config=config, technology=table, voltage=voltage)
-    for mistake in chain(_without_figures(machine), _out_of_range(machine)):
+    path = machine_path(name_or_path)
+    machine = with_tables(load_yaml(path, MachineConfig), path.parent, technology)
+    for mistake in unfit(machine):
         raise InputError(f"{path}: {mistake}")
     return machine
+
+
+def machine_path(name_or_path: str | Path) -> Path:
+    """Return the file of a machine; InputError for a name that is neither bundled nor a path."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = bundled("hw_configs") / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise unknown_name("machine", str(name_or_path), list_machines())
+    return path
+
+
+def with_tables(config: MachineConfig, folder: Path, technology: str | None = None) -> Machine:
+    """Return a machine whose file lies in `folder` with its tables; `unfit` says if they fit.
+
+    Raises InputError for tables that are unknown or not usable.
+    """
+    tables = bundled("hw_configs") / "technology"
+    beside = folder if technology is None else Path()
+    table = load_technology(technology or config.technology, tables, beside)
+    voltage = None if config.voltage is None else load_voltage(config.voltage, folder)
+    return Machine(config=config, technology=table, voltage=voltage)
+
+
+def unfit(machine: Machine) -> Iterator[str]:
+    """Say which figures the tables lack, and which clock or supply they do not allow."""
+    return chain(_without_figures(machine), _out_of_range(machine))
 
 
 def _without_figures(machine: Machine) -> Iterator[str]:

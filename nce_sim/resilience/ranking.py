@@ -157,13 +157,17 @@ class Ranking:
 
     def save(self, path: Path | str) -> None:
         """Write the ranking as a NumPy archive without pickled objects."""
+        write_atomically(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` writes."""
         description = json.dumps({**asdict(self.origin), "lost": dict(self.lost_relevance)})
         archive = io.BytesIO()
         np.savez(archive, origin=np.array(description), **self.relevance)  # type: ignore[arg-type]
-        write_atomically(Path(path), archive.getvalue())
+        return archive.getvalue()
 
     @staticmethod
-    def load(path: Path | str, network: Workload | None = None) -> "Ranking":
+    def load(path: Path | str | io.BytesIO, network: Workload | None = None) -> "Ranking":
         """Read a ranking; with `network`, refuse one that was made for another network."""
         try:
             with np.load(path, allow_pickle=False) as archive:

@@ -105,14 +105,7 @@ def cases_of(
                 found.append(Case(name, (fault,)))
             continue
         faults: list[AnyFault] = []
-        for each in case.faults:
-            match each:
-                case config.DropoutFault():
-                    faults.append(Dropout(each.dropout))
-                case config.NoiseFault():
-                    faults.append(GaussianNoise(each.gaussian_noise, means()))
-                case config.HardwareFault():
-                    faults.append(_fault(each.site, each.process, each.effect, means))
+        faults += [fault_of(each, means) for each in case.faults]
         assumptions: tuple[str, ...] = ()
         if case.supply is not None:
             at_voltage, assumptions = supply_faults(case.supply, machine)
@@ -123,6 +116,20 @@ def cases_of(
     if twice:
         raise InputError(f"campaign '{campaign.name}' has several cases named {', '.join(twice)}")
     return found
+
+
+def fault_of(each: config.AnyFault, means: Callable[[], Mapping[str, float]]) -> AnyFault:
+    """Return the fault that a record describes; `means` measures the mean activations for noise.
+
+    Raises InputError for an unknown site or trace, and for what does not go together.
+    """
+    match each:
+        case config.DropoutFault():
+            return Dropout(each.dropout)
+        case config.NoiseFault():
+            return GaussianNoise(each.gaussian_noise, means())
+        case config.HardwareFault():
+            return _fault(each.site, each.process, each.effect, means)
 
 
 def _fault(
