@@ -54,6 +54,9 @@ class PointTask:
         """Return the point's record."""
         return measure_point(self.point, shared)
 
+    def __str__(self) -> str:
+        return str(self.point)
+
 
 def measure_point(point: Point, shared: Shared) -> Record:
     """Return the record of a point: what was asked, and what was measured.
@@ -114,7 +117,7 @@ class _Measurement:
             point.input_hashes.get("ranking images"), point.input_hashes.get("ranking file"),
             point.seed if seeded else None, None if machine is None else machine.identity,
         )  # fmt: skip
-        return self.shared.get(key, self._make_ranking, Ranking.to_bytes, _ranking_of)
+        return self.shared.get("rankings", key, self._make_ranking, Ranking.to_bytes, _ranking_of)
 
     def _make_ranking(self) -> Ranking:
         recipe = self.point.ranking
@@ -169,7 +172,9 @@ class _Measurement:
             settings.model_dump(mode="json"), point.seed,
             None if machine is None else (machine.identity, point.granularity),
         )  # fmt: skip
-        return self.shared.get(key, lambda: self._measure_accuracy(split), _to_json, _from_json)
+        return self.shared.get(
+            "accuracies", key, lambda: self._measure_accuracy(split), _to_json, _from_json
+        )
 
     def _measure_accuracy(self, split: Split) -> Record:
         point, settings = self.point, self.point.accuracy
@@ -205,7 +210,9 @@ class _Measurement:
                 self.network, train.images
             )
 
-        return self.shared.get(key, measure, _calibration_to_json, _calibration_from_json)
+        return self.shared.get(
+            "calibrations", key, measure, _calibration_to_json, _calibration_from_json
+        )
 
 
 def macs_share(network: Workload, split: Split) -> float:
