@@ -16,7 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
+    from nce_sim.accuracy.accuracy_result import AccuracyResult
+    from nce_sim.accuracy.evaluate import evaluate, mean_activation
     from nce_sim.accuracy.exhaustive import ExhaustiveDamage, exhaustive_damage
     from nce_sim.accuracy.inject import InjectionResult, inject
     from nce_sim.accuracy.latency import latencies
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AccuracyResult": "nce_sim.accuracy.evaluate",
+    "AccuracyResult": "nce_sim.accuracy.accuracy_result",
     "Alignment": "nce_sim.resilience.split",
     "ArrayScheme": "nce_sim.config.array_scheme",
     "BitFlip": "nce_sim.faults.effects",

@@ -9,7 +9,7 @@ from hardware import machine
 from small_networks import all_convolutional, images, labels, one_thread
 
 import nce_sim as nce
-from nce_sim.accuracy.evaluate import NOT_FINITE
+from nce_sim.accuracy.answers import NOT_FINITE
 from nce_sim.accuracy.inject import inject
 from nce_sim.faults.effects import BitFlip, StuckAt, Zero
 from nce_sim.faults.processes import Elements, Fault, Permanent, Single, Transient

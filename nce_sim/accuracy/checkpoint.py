@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,12 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import nce_sim
+from nce_sim.accuracy.answers import Answers
 from nce_sim.files import write_atomically
 from nce_sim.seeding import DRAWS
 from nce_sim.workload.graph import Workload
 
-Block = tuple[NDArray[np.int16], NDArray[np.int16]]
-"""The clean predictions of a block's images, and variants x realisations x images faulty ones."""
+
+class Block(NamedTuple):
+    """The clean answers for a block's images, and variants x realisations x images faulty ones."""
+
+    clean: Answers
+    faulty: Answers
 
 
 class Checkpoint:
@@ -39,14 +45,23 @@ class Checkpoint:
         """
         try:
             with np.load(self._path(start), allow_pickle=False) as archive:
-                return archive["clean"], archive["faulty"]
+                clean, faulty = (
+                    Answers(archive[name], archive.get(f"{name}_confidence"))
+                    for name in Block._fields
+                )
+                return Block(clean, faulty)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
     def save(self, start: int, block: Block) -> None:
         """Keep a finished block."""
         archive = io.BytesIO()
-        np.savez(archive, clean=block[0], faulty=block[1])
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, answers in block._asdict().items():
+            arrays[name] = answers.classes
+            if answers.confidences is not None:
+                arrays[f"{name}_confidence"] = answers.confidences
+        np.savez(archive, **arrays)  # type: ignore[arg-type]
         write_atomically(self._path(start), archive.getvalue())
 
     def remove(self) -> None:

@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nce_sim.accuracy.accuracy_result import AccuracyResult, Sampled, judge, judge_drawn
+from nce_sim.accuracy.answers import Answers, joined, top1, top1_confidence
 from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
+from nce_sim.accuracy.confidence_sequence import ConfidenceSequence, looks
+from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
-    Difference,
-    Proportion,
     check_confidence,
     clopper_pearson,
-    look_confidence,
-    look_points,
-    paired_difference,
 )
 from nce_sim.accuracy.workers import in_order
 from nce_sim.errors import InputError
@@ -52,9 +51,6 @@ BLOCK = 16
 if TYPE_CHECKING:
     from nce_sim.accuracy.inject import AnyFault
 
-NOT_FINITE = -1
-"""Prediction of an inference whose outputs hold NaN or infinity: it is no class, and wrong."""
-
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
 
@@ -71,74 +67,6 @@ class Variant:
         """Equal for variants whose faulty networks behave alike to the bit."""
         fault = "any" if self.split.unprotected_neurons == 0 else repr(self.fault)
         return (self.split.identity, fault)
-
-
-@dataclass(frozen=True)
-class AccuracyResult:
-    """Top-1 accuracy of one variant on a fixed test set under random faults.
-
-    `sdc` is the share of inferences whose top-1 differs from the fault-free network's (SDC-1),
-    `critical_sdc` of those that were right without faults and are wrong with them, `not_finite`
-    of those with NaN or infinite outputs: no checker sees them, so they count as wrong and as
-    silent. Each has its interval.
-    There are two baselines: `fault_free` is the network without faults in `precision`, and
-    `float_reference` in float32, None where that is the same or was not computed.
-    `right` tells for each inference whether it was right, in the order of the draws.
-    """
-
-    correct: Proportion
-    fault_free: Proportion
-    sdc: Proportion
-    critical_sdc: Proportion
-    not_finite: Proportion
-    precision: str
-    half_width_reached: bool
-    right: NDArray[np.bool_]
-    float_reference: Proportion | None = None
-    due: Proportion | None = None
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers."""
-        return self.correct.value
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Interval of `accuracy` at `correct.confidence`."""
-        return (self.correct.low, self.correct.high)
-
-    def minus(self, other: "AccuracyResult") -> Difference:
-        """Return how much more accurate this variant is than one on the same draws."""
-        if len(self.right) != len(other.right):
-            raise ValueError("a paired difference needs the same images and draws")
-        only_first = int((self.right & ~other.right).sum())
-        only_second = int((other.right & ~self.right).sum())
-        return paired_difference(only_first, only_second, len(self.right), self.correct.confidence)
-
-    def summary(self) -> dict[str, float]:
-        """Return the rates with the ends of their intervals as plain data."""
-        rates = {
-            "accuracy": self.correct,
-            "fault_free": self.fault_free,
-            "sdc": self.sdc,
-            "critical_sdc": self.critical_sdc,
-            "not_finite": self.not_finite,
-        }
-        if self.float_reference is not None:
-            rates["float_reference"] = self.float_reference
-        found: dict[str, float] = {"inferences": self.correct.trials}
-        for name, rate in rates.items():
-            found |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
-        return found
-
-    def __str__(self) -> str:
-        baselines = f"fault-free {self.fault_free.value:.2%}"
-        if self.float_reference is not None:
-            baselines += f" in {self.precision}, {self.float_reference.value:.2%} in float32"
-        return (
-            f"accuracy {self.correct} ({100 * self.correct.confidence:.4g}% interval, "
-            f"{self.correct.trials:,} inferences, {baselines})"
-        )
 
 
 def default_precision() -> str:
@@ -162,6 +90,7 @@ def evaluate(
     confidence: float = CONFIDENCE,
     progress: Progress | None = None,
     calibration: Calibration | None = None,
+    outcome: Outcome | None = None,
 ) -> AccuracyResult:
     """Measure the accuracy of `network` with `faults` on the unprotected neurons of `split`.
 
@@ -169,9 +98,12 @@ def evaluate(
     which strike where the `schedule` of a simulated run (`run.schedule`) of that split says.
 
     Without `half_width`, every image is classified `realisations` times, each time with new
-    faults. With it, images are taken in a random order, pass after pass with new faults, until
-    the interval is no wider than that on either side or `realisations` x 10 passes are done;
-    the interval is valid although it was looked at on the way.
+    faults. With it, images are drawn with replacement, each time with new faults, until the
+    interval of the mean harm is no longer than twice that or `realisations` x 10 x N images were
+    drawn. It is a confidence sequence: valid although it was looked at on the way.
+
+    `outcome` says how harmful an answer is; a wrong one has harm 1 if it is not given. The result
+    has the mean harm beside the accuracy.
 
     `images` is float32 N x the network's input shape, `labels` int64 N. If `precision` is not
     given it is float32, or the machine's number format for faults of the hardware. "int8" needs a
@@ -185,6 +117,8 @@ def evaluate(
 
         if half_width is not None:
             raise InputError("half_width goes with one Dropout or GaussianNoise: take realisations")
+        if outcome is not None:
+            raise InputError("outcome goes with one Dropout or GaussianNoise")
         return accuracy_in_hardware(
             network, images, labels, split, faults, schedule, realisations=realisations, seed=seed,
             precision=precision, calibration=calibration, device=device, confidence=confidence,
@@ -197,23 +131,39 @@ def evaluate(
     check_confidence(confidence)
     if realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")
+    outcome = outcome or TOP1
+    check_outcome(outcome)
     if half_width is None:
         order = np.arange(len(images))
         predictions = predict_variants(
             network, images, [variant], seed=seed, realisations=realisations, precision=precision,
             device=device, progress=progress, calibration=calibration,
+            with_confidence=outcome.needs_confidence,
         )  # fmt: skip
+        harms = [
+            judged(outcome, predictions.of(0, realisation), labels.numpy())
+            for realisation in range(realisations)
+        ]
         result = judge(
             predictions.faulty[0].ravel(), predictions.clean, labels, np.tile(order, realisations),
             precision, confidence,
-        )  # fmt: skip
+        ).with_harms(outcome.name, np.concatenate(harms))  # fmt: skip
     elif not 0 < half_width < 0.5:
         raise InputError(f"half_width must be above 0 and below 0.5, not {half_width}")
     else:
-        result = _evaluate_until(
-            network, images, labels, variant, half_width, 10 * realisations, seed, precision,
-            device, confidence, progress, calibration,
+        executable = prepare(network, precision, device, calibration)
+        sampler = _Sampler(
+            executable, Injector(executable, split, faults), images, labels.numpy(), outcome,
+            half_width, 10 * realisations * len(images), seed, confidence,
         )  # fmt: skip
+        clean = predict_variants(
+            network, images, [], precision=precision, device=device, calibration=calibration,
+            with_confidence=outcome.needs_confidence,
+        ).fault_free  # fmt: skip
+        answers, sampled, reached = sampler.sample(clean, progress, device)
+        result = judge_drawn(
+            answers, clean.classes, labels.numpy(), sampled, reached, precision, confidence, outcome
+        )
     if precision == "float32":
         return result
     right = predict_variants(network, images, [], device=device).clean == labels.numpy()
@@ -223,10 +173,24 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted classes: `clean` for each image, `faulty` variants x realisations x images."""
+    """Predicted classes: `clean` for each image, `faulty` variants x realisations x images.
+
+    The confidences, of the same shapes, are None where they were not asked for.
+    """
 
     clean: NDArray[np.int16]
     faulty: NDArray[np.int16]
+    clean_confidence: NDArray[np.float32] | None = None
+    faulty_confidence: NDArray[np.float32] | None = None
+
+    @property
+    def fault_free(self) -> Answers:
+        """The answers without faults."""
+        return Answers(self.clean, self.clean_confidence)
+
+    def of(self, variant: int, realisation: int) -> Answers:
+        """Return the answers for all images under one realisation of one variant's faults."""
+        return Answers(self.faulty, self.faulty_confidence)[variant, realisation]
 
 
 def predict_variants(
@@ -241,13 +205,14 @@ def predict_variants(
     progress: Progress | None = None,
     resume_from: Path | None = None,
     calibration: Calibration | None = None,
+    with_confidence: bool = False,
 ) -> Predictions:
     """Classify `images` without faults and under every variant.
 
     All variants of a block share its random draws and the fault-free outputs of the first layer.
     Variants that are alike to the bit are computed once. With `resume_from`, finished blocks are
     kept in that folder until all are done, and those that an interrupted run left are used.
-    Precision "int8" needs a `calibration`.
+    Precision "int8" needs a `calibration`. `with_confidence` keeps the answers' softmax as well.
     """
     executable = prepare(network, precision, device, calibration)
     rows: dict[tuple[str, str], int] = {}
@@ -257,31 +222,40 @@ def predict_variants(
     checkpoint = None
     if resume_from is not None:
         identity = evaluation_identity(
-            network, images, list(rows), seed, realisations, precision, device, calibration
-        )
+            network, images, list(rows), seed, realisations, precision, device, calibration,
+            *(["confidence"] if with_confidence else []),
+        )  # fmt: skip
         checkpoint = Checkpoint(resume_from, *identity)
     count, length = len(images), block_length(network, BLOCK)
     memory = _Memory()
     clean = np.empty(count, np.int16)
-    faulty = np.empty((len(injectors), realisations, count), np.int16)
+    shape = len(injectors), realisations, count
+    faulty = np.empty(shape, np.int16)
+    clean_sure = np.empty(count, np.float32) if with_confidence else None
+    faulty_sure = np.empty(shape, np.float32) if with_confidence else None
 
     def compute(block: slice) -> tuple[slice, Block, bool]:
         kept = checkpoint.load(block.start) if checkpoint is not None else None
         if kept is not None:
             return block, kept, False
-        runner = _BlockRunner(executable, images[block], length, memory.scratch)
+        runner = _BlockRunner(executable, images[block], length, memory.scratch, with_confidence)
         return block, runner.predict_all(injectors, seed, realisations, block.start), True
 
     with closing(in_order(compute, blocks(count, length), device)) as computed:
         for block, kept, new in computed:
             if new and checkpoint is not None:
                 checkpoint.save(block.start, kept)
-            clean[block], faulty[:, :, block] = kept
+            clean[block], faulty[:, :, block] = kept.clean.classes, kept.faulty.classes
+            if clean_sure is not None and faulty_sure is not None:
+                clean_sure[block] = kept.clean.confidences
+                faulty_sure[:, :, block] = kept.faulty.confidences
             if progress is not None:
                 progress(block.stop, count)
     if checkpoint is not None:
         checkpoint.remove()
-    return Predictions(clean, faulty[row_of])
+    return Predictions(
+        clean, faulty[row_of], clean_sure, None if faulty_sure is None else faulty_sure[row_of]
+    )
 
 
 class _Memory(threading.local):
@@ -295,9 +269,15 @@ class _BlockRunner:
     """Runs one block of images under many variants; what they share is computed once."""
 
     def __init__(
-        self, executable: Executable, images: Tensor, length: int, scratch: Scratch
+        self,
+        executable: Executable,
+        images: Tensor,
+        length: int,
+        scratch: Scratch,
+        with_confidence: bool = False,
     ) -> None:
         self.executable, self.scratch = executable, scratch
+        self.with_confidence = with_confidence
         self.count = len(images)
         layers = executable.network.layers
         self.first, self.rest = layers[0], layers[1:]
@@ -309,23 +289,27 @@ class _BlockRunner:
         self, injectors: Sequence[Injector], seed: int, realisations: int, first: int
     ) -> Block:
         """Return the block's predictions without faults and under every variant."""
-        faulty = np.empty((len(injectors), realisations, self.count), np.int16)
+        shape = len(injectors), realisations, self.count
+        classes = np.empty(shape, np.int16)
+        sure = np.empty(shape, np.float32) if self.with_confidence else None
         places = range(first, first + self.count)
         for realisation in range(realisations):
-            draws = self.draws(seed, realisation, places)
+            draws = self.draws(seed, [realisation] * self.count, places)
             for row, injector in enumerate(injectors):
-                faulty[row, realisation] = self.predict(injector, draws)
-        return self.predict(None), faulty
+                answers = self.predict(injector, draws)
+                classes[row, realisation] = answers.classes
+                if sure is not None:
+                    sure[row, realisation] = answers.confidences
+        return Block(self.predict(None), Answers(classes, sure))
 
-    def draws(self, seed: int, realisation: int, places: Sequence[int]) -> BlockDraws:
+    def draws(self, seed: int, realisations: Sequence[int], places: Sequence[int]) -> BlockDraws:
         """Return the draws for the images at `places`, the last repeated like the padding."""
-        padded = pad_places(places, len(self.first_output))
-        return BlockDraws(self.executable, seed, realisation, padded, self.scratch)
+        length = len(self.first_output)
+        each, padded = pad_places(realisations, length), pad_places(places, length)
+        return BlockDraws(self.executable, seed, each, padded, self.scratch)
 
-    def predict(
-        self, injector: Injector | None, draws: BlockDraws | None = None
-    ) -> NDArray[np.int16]:
-        """Return the predicted class of every image of the block."""
+    def predict(self, injector: Injector | None, draws: BlockDraws | None = None) -> Answers:
+        """Return the answer for every image of the block."""
         with torch.inference_mode():
             output = self.first_output
             hook = None
@@ -335,7 +319,11 @@ class _BlockRunner:
                     output = hook(self.first, self.inputs, self._copy_of_first_output())
             if self.rest:
                 output = forward(self.executable, output, self.rest, hook)
-            return top1(output[: self.count])
+            outputs = output[: self.count]
+            if not self.with_confidence:
+                return Answers(top1(outputs))
+            real = outputs.float() * self.executable.step(self.executable.network.output.name)
+            return Answers(top1(outputs), top1_confidence(real))
 
     def _copy_of_first_output(self) -> Tensor:
         """Return the first layer's output for a hook to overwrite."""
@@ -346,97 +334,101 @@ class _BlockRunner:
         return restore_shape(copy, self.first_output)
 
 
-def top1(outputs: Tensor) -> NDArray[np.int16]:
-    """Return each row's class of the largest output, or NOT_FINITE if any output is not finite."""
-    outputs = outputs.flatten(1)
-    finite = outputs.isfinite().all(1)
-    classes = torch.where(finite[:, None], outputs, 0).argmax(1)
-    return torch.where(finite, classes, NOT_FINITE).cpu().numpy().astype(np.int16)
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws units of images with replacement until the mean harm is known well enough.
 
+    The k-th time that a unit is drawn it meets realisation k of the faults, so that all variants
+    see the same images and the same faults in the same order.
+    """
 
-def judge(
-    predicted: NDArray[np.int16],
-    clean: NDArray[np.int16],
-    labels: Tensor,
-    order: NDArray[np.intp],
-    precision: str,
-    confidence: float = CONFIDENCE,
-) -> AccuracyResult:
-    """Turn predictions into rates; `order` gives the image of each prediction."""
-    truth = labels.numpy()[order]
-    fault_free = clean[order]
-    right = predicted == truth
-    changed = predicted != fault_free
+    executable: Executable
+    injector: Injector
+    images: Tensor
+    labels: NDArray[np.int64]
+    outcome: Outcome
+    half_width: float
+    most: int
+    seed: int
+    confidence: float
 
-    def rate(events: NDArray[np.bool_]) -> Proportion:
-        return clopper_pearson(int(events.sum()), len(events), confidence)
+    def sample(
+        self, clean: Answers, progress: Progress | None, device: str
+    ) -> tuple[Answers, Sampled, bool]:
+        """Return the answers, what was drawn and whether the half-width was reached."""
+        unit = self.outcome.unit
+        units = len(self.labels) // unit
+        places = generator(self.seed, "drawn images").integers(units, size=self.most // unit)
+        if len(places) == 0:
+            raise InputError(f"'{self.outcome.name}' needs at least {unit} images")
+        harmless = judged(self.outcome, clean, self.labels)
+        sequence = ConfidenceSequence(
+            [self.half_width], self.confidence, control_mean=float(harmless.mean())
+        )
+        found: list[Answers] = []
+        points, done, start = looks(len(places)), 0, 0
+        with closing(in_order(self._classify(), self._blocks(places), device)) as computed:
+            for answers in computed:
+                found.append(answers)
+                done += len(answers.classes)
+                if progress is not None:
+                    progress(done, len(places) * unit)
+                for end in [point for point in points if start < point <= done // unit]:
+                    found = [joined(found)]
+                    drawn = places[start:end]
+                    harm = judged(
+                        self.outcome, found[0][start * unit : end * unit],
+                        self.labels[_images_of(drawn, unit)],
+                    )  # fmt: skip
+                    sequence.append(harm, harmless[drawn])
+                    start = end
+                    reached = sequence.is_within(self.half_width)
+                    if reached or end == len(places):
+                        sampled = Sampled(self.half_width, unit, places[:end], sequence.estimate())
+                        return found[0][: end * unit], sampled, reached
+        raise AssertionError("the last look is at the last draw")
 
-    return AccuracyResult(
-        correct=rate(right),
-        fault_free=rate(clean == labels.numpy()),
-        sdc=rate(changed),
-        critical_sdc=rate(changed & (fault_free == truth)),
-        not_finite=rate(predicted == NOT_FINITE),
-        precision=precision,
-        half_width_reached=True,
-        right=right,
-    )
+    def _blocks(
+        self, places: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield (realisations, images) of one block after another."""
+        unit = self.outcome.unit
+        realisations = np.repeat(times_before(places), unit)
+        order = _images_of(places, unit)
+        for block in blocks(len(order), block_length(self.executable.network, BLOCK)):
+            yield realisations[block], order[block]
 
+    def _classify(self) -> Callable[[tuple[NDArray[np.int64], NDArray[np.int64]]], Answers]:
+        """Return the job of a thread: to classify one block under its faults."""
+        memory = _Memory()
+        length = block_length(self.executable.network, BLOCK)
 
-def _evaluate_until(
-    network: Workload, images: Tensor, labels: Tensor, variant: Variant, half_width: float,
-    most_passes: int, seed: int, precision: str, device: str, confidence: float,
-    progress: Progress | None, calibration: Calibration | None,
-) -> AccuracyResult:  # fmt: skip
-    """Sample until the interval is narrow enough, looking at fixed numbers of inferences."""
-    executable = prepare(network, precision, device, calibration)
-    injector = Injector(executable, variant.split, variant.fault)
-    most = most_passes * len(images)
-    looks = look_points(most)
-    clean = predict_variants(
-        network, images, [], precision=precision, device=device, calibration=calibration
-    ).clean
-    predicted: list[NDArray[np.int16]] = []
-    taken: list[NDArray[np.intp]] = []
-    done, look, memory = 0, 0, _Memory()
-    length = block_length(network, BLOCK)
-
-    def compute(
-        block: tuple[int, NDArray[np.intp]],
-    ) -> tuple[NDArray[np.intp], NDArray[np.int16]]:
-        realisation, places = block
-        runner = _BlockRunner(executable, images[places], length, memory.scratch)
-        return places, runner.predict(injector, runner.draws(seed, realisation, places.tolist()))
-
-    todo = _random_blocks(len(images), length, most, seed)
-    with closing(in_order(compute, todo, device)) as computed:
-        for places, classes in computed:
-            predicted.append(classes)
-            taken.append(places)
-            done += len(places)
-            if progress is not None:
-                progress(done, most)
-            if done < looks[look]:
-                continue
-            look += 1
-            at_look = look_confidence(look, confidence)
-            result = judge(
-                np.concatenate(predicted), clean, labels, np.concatenate(taken), precision, at_look
+        def compute(block: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Answers:
+            realisations, order = block
+            runner = _BlockRunner(
+                self.executable, self.images[order], length, memory.scratch,
+                self.outcome.needs_confidence,
             )  # fmt: skip
-            if result.correct.half_width <= half_width:
-                return result
-    # The last look is at the end of the last pass: that result stands, but is not narrow enough.
-    return replace(result, half_width_reached=False)
+            draws = runner.draws(self.seed, realisations.tolist(), order.tolist())
+            return runner.predict(self.injector, draws)
+
+        return compute
 
 
-def _random_blocks(
-    count: int, length: int, most: int, seed: int
-) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Yield (realisation, places of images): pass after pass, each in a random order of its own."""
-    for realisation in range(most // count):
-        order = generator(seed, "order of images", realisation).permutation(count)
-        for block in blocks(count, length):
-            yield realisation, order[block]
+def _images_of(units: NDArray[np.int64], unit: int) -> NDArray[np.int64]:
+    """Return the places of the images of units, in order."""
+    return (units[:, None] * unit + np.arange(unit)).ravel()
+
+
+def times_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each value how often it came before."""
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    run = np.arange(len(values)) - np.repeat(starts, np.diff(np.r_[starts, len(values)]))
+    times = np.empty_like(run)
+    times[order] = run
+    return times
 
 
 def mean_activation(

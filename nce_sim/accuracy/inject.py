@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.accuracy.evaluate import (
-    NOT_FINITE,
-    AccuracyResult,
-    Progress,
-    top1,
-)
+from nce_sim.accuracy.accuracy_result import AccuracyResult, harm_of_wrong_answers
+from nce_sim.accuracy.answers import NOT_FINITE, top1
+from nce_sim.accuracy.evaluate import Progress
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
@@ -355,6 +352,8 @@ def accuracy_in_hardware(
         precision=result.precision,
         half_width_reached=True,
         right=result.right.ravel(),
+        harm=harm_of_wrong_answers(rates["accuracy"]),
+        harms=(~result.right).ravel().astype(float),
         float_reference=None if result.precision == "float32" else result.float_reference,
         due=rates["due"],
     )

@@ -1,4 +1,4 @@
-"""Intervals for proportions and for their differences, and a stopping rule that allows looking.
+"""Intervals for proportions and for their differences at a fixed number of trials or of looks.
 
 Every trial is one inference of an image of a fixed test set under its own random faults. Given
 the image, its success is a Bernoulli draw; over a fixed set the number of successes is then a
@@ -6,8 +6,8 @@ sum of Bernoulli draws with unequal probabilities, whose variance is at most tha
 with the same mean. Binomial intervals are therefore conservative here.
 """
 
-from dataclasses import dataclass
-from math import pi, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,45 @@ class Proportion:
 
     def __str__(self) -> str:
         return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}]"
+
+
+@dataclass(frozen=True)
+class AdjustedProportion(Proportion):
+    """A share of trials that were drawn, as estimated by more than their number of successes."""
+
+    adjusted: float
+
+    @property
+    def value(self) -> float:
+        """The share as estimated."""
+        return self.adjusted
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of so many draws with its interval at `confidence`."""
+
+    value: float
+    draws: int
+    low: float
+    high: float
+    confidence: float
+
+    @property
+    def complement(self) -> "Estimate":
+        """One minus the mean, with its interval."""
+        return Estimate(1 - self.value, self.draws, 1 - self.high, 1 - self.low, self.confidence)
+
+    def within(self, half_width: float) -> "Estimate":
+        """Move the value as little as makes value +- `half_width` hold the interval, if it can."""
+        reach = half_width * (1 - 1e-12)  # whoever subtracts the ends rounds
+        if self.high - self.low > 2 * half_width:
+            return self
+        value = min(max(self.value, self.high - reach), self.low + reach)
+        return replace(self, value=value)
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Proportion:
@@ -111,6 +150,26 @@ def mean_difference(values: NDArray[np.float64], confidence: float = CONFIDENCE)
     deviation = float(values.std(ddof=1)) / sqrt(len(values))
     reach = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * deviation
     return Difference(mean, mean - reach, mean + reach, confidence)
+
+
+def planned_size(
+    population: int, margin: float, share: float = 0.5, confidence: float = CONFIDENCE
+) -> int:
+    """Return how many of `population` faults to inject for a share to be known within +- `margin`.
+
+    `share` is the expected one; 0.5 is the worst case. A planning aid, n = N / (1 + e^2 (N - 1) /
+    (t^2 p (1 - p))) of Leveugle et al. (DATE 2009): the interval of what was then measured tells
+    what is known. Raises InputError for numbers that are not possible.
+    """
+    check_confidence(confidence)
+    if population < 1:
+        raise InputError(f"population must be at least 1, not {population}")
+    for name, given in (("margin", margin), ("share", share)):
+        if not 0 < given < 1:
+            raise InputError(f"{name} must be above 0 and below 1, not {given}")
+    quantile = float(norm.ppf((1 + confidence) / 2))
+    spread = quantile**2 * share * (1 - share)
+    return ceil(population / (1 + margin**2 * (population - 1) / spread))
 
 
 def look_points(most: int, first: int = FIRST_LOOK) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.accuracy.evaluate import NOT_FINITE, top1
+from nce_sim.accuracy.answers import NOT_FINITE, top1
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.errors import InputError
 from nce_sim.faults.corruption import ANSWER_BITS, ANSWERS, Corruptions

@@ -51,9 +51,10 @@ class Scratch:
 
 
 class BlockDraws:
-    """The random numbers of one realisation of all faults for one block of images.
+    """The random numbers of all faults for one block of images.
 
-    `images` are the images' places in their data set. Every array is images x neurons. Draws that
+    `images` are the images' places in their data set, `realisation` the one of all of them or one
+    for each. Every array is images x neurons. Draws that
     are given the same `scratch` take their memory from one another: use one at a time.
     """
 
@@ -61,12 +62,14 @@ class BlockDraws:
         self,
         executable: Executable,
         seed: int,
-        realisation: int,
+        realisation: int | Sequence[int],
         images: Sequence[int],
         scratch: Scratch | None = None,
     ) -> None:
         self.executable = executable
-        self.seed, self.realisation, self.images = seed, realisation, images
+        self.seed, self.images = seed, images
+        own = [realisation] * len(images) if isinstance(realisation, int) else realisation
+        self.rows = list(zip(own, images, strict=True))
         self.scratch = Scratch() if scratch is None else scratch
         self._survivors: dict[float, Tensor] = {}
 
@@ -79,8 +82,8 @@ class BlockDraws:
     def bytes(self) -> NDArray[np.uint8]:
         """A uniform byte for each neuron: the leading eight bits of its uniform number."""
         drawn = self.scratch.take("bytes", torch.uint8, len(self.images), self.neurons).numpy()
-        for row, image in zip(drawn, self.images, strict=True):
-            RandomRow(self.seed, "dropout", self.realisation, image).fill(row)
+        for row, address in zip(drawn, self.rows, strict=True):
+            RandomRow(self.seed, "dropout", *address).fill(row)
         return drawn
 
     def hits(self, probability: float) -> Tensor:
@@ -106,11 +109,11 @@ class BlockDraws:
         if whole == 256:
             masks[:] = 0
             return
-        for drawn, mask, image in zip(self.bytes, masks, self.images, strict=True):
+        for drawn, mask, address in zip(self.bytes, masks, self.rows, strict=True):
             np.greater_equal(drawn, whole, out=mask.view(np.bool_))
             if remainder > 0:
                 tied = places_of(drawn, whole)
-                key = philox(self.seed, "dropout tie", self.realisation, image).random_raw()
+                key = philox(self.seed, "dropout tie", *address).random_raw()
                 mask[tied] = uniforms_at(key, tied) >= remainder
             np.negative(mask, out=mask)
 
@@ -119,12 +122,11 @@ class BlockDraws:
         """A standard normal number for each neuron, by Box and Muller's transform."""
         shape = (len(self.images), self.neurons)
         normals = self.scratch.take("normals", self.executable.dtype, *shape)
-        for row, image in zip(normals, self.images, strict=True):
-            row.copy_(
-                standard_normals(
-                    self.seed, "noise", self.neurons, self.realisation, image, scratch=self.scratch
-                )
+        for row, address in zip(normals, self.rows, strict=True):
+            drawn = standard_normals(
+                self.seed, "noise", self.neurons, *address, scratch=self.scratch
             )
+            row.copy_(drawn)
         return normals.to(self.executable.device)
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.accuracy.evaluate import Variant, predict_variants
+from nce_sim.accuracy.confidence_sequence import bounded_mean
+from nce_sim.accuracy.evaluate import Predictions, Variant, predict_variants
 from nce_sim.accuracy.exhaustive import ExhaustiveDamage, Measure, exhaustive_damage
+from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Difference,
+    Estimate,
     Proportion,
     clopper_pearson,
     mean_difference,
@@ -51,6 +54,8 @@ class ComparisonPlan:
 
     `methods` are names of `COMPARED`, or of `saved` rankings.
     `reference` is the method that all others are held against; it is one of `methods`.
+    `outcome` says how harmful an answer is: what is compared is one minus the mean harm, the
+    accuracy unless it says otherwise.
     Raises InputError for unknown or repeated methods, and for fractions that are none or do not
     rise.
     """
@@ -65,6 +70,7 @@ class ComparisonPlan:
     device: str = "cpu"
     confidence: float = CONFIDENCE
     saved: Mapping[str, Ranking] = field(default_factory=dict)
+    outcome: Outcome = TOP1
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -101,7 +107,7 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracy of one method's split under one fault.
+    """What one method's split scores under one fault: accuracy, or one minus another mean harm.
 
     `gain` is what it has over the reference's split, with an interval that holds together with
     those of all other cells (Bonferroni); None for the reference itself.
@@ -110,7 +116,7 @@ class Cell:
     fault: FaultModel
     method: str
     fraction: float
-    correct: Proportion
+    correct: Proportion | Estimate
     gain: Difference | None
 
 
@@ -118,7 +124,7 @@ class Cell:
 class Score:
     """One method under one fault.
 
-    `lost` is the accuracy that its splits lose on average (the figure of merit: less is better);
+    `lost` is the accuracy (or other score) that its splits lose on average (the figure of merit: less is better);
     `gain` is how much less that is than the reference's, with an interval that holds together
     with those of all other scores; None for the reference itself.
     """
@@ -132,23 +138,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found. `right` is faults x methods x fractions x realisations x images.
+    """What was found. `unit_scores` is faults x methods x fractions x realisations x units.
 
-    `clean_right` tells for each image whether the network is right without faults; `rankings` has
-    one ranking for each fault of the plan.
+    A unit are the images that the outcome judges together, and its score one minus its harm: 1 for
+    a right answer and 0 for a wrong one unless the outcome says otherwise. `clean_scores` are
+    those without faults; `rankings` has one ranking for each fault of the plan.
     """
 
     network: Workload
     plan: ComparisonPlan
     data: str
     rankings: Mapping[str, tuple[Ranking, ...]]
-    right: NDArray[np.bool_]
-    clean_right: NDArray[np.bool_]
+    unit_scores: NDArray[np.float64]
+    clean_scores: NDArray[np.float64]
 
     @property
-    def fault_free(self) -> Proportion:
-        """Accuracy without faults."""
-        return clopper_pearson(int(self.clean_right.sum()), len(self.clean_right))
+    def fault_free(self) -> Proportion | Estimate:
+        """Accuracy (or other score) without faults."""
+        return _mean(self.clean_scores, CONFIDENCE)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -161,11 +168,9 @@ class Comparison:
         for f, fault in enumerate(plan.faults):
             for m, method in enumerate(plan.methods):
                 for x, fraction in enumerate(plan.fractions):
-                    mine, other = self.right[f, m, x].ravel(), self.right[f, reference, x].ravel()
-                    gain = paired_difference(
-                        int((mine & ~other).sum()), int((other & ~mine).sum()), mine.size, held
-                    )
-                    correct = clopper_pearson(int(mine.sum()), mine.size, plan.confidence)
+                    mine = self.unit_scores[f, m, x].ravel()
+                    gain = _gain(mine, self.unit_scores[f, reference, x].ravel(), held)
+                    correct = _mean(mine, plan.confidence)
                     cells.append(
                         Cell(fault, method, fraction, correct, None if m == reference else gain)
                     )
@@ -177,7 +182,7 @@ class Comparison:
         plan = self.plan
         held = _together(plan.confidence, len(plan.faults) * (len(plan.methods) - 1))
         reference = plan.methods.index(plan.reference)
-        lost = self._lost_by_image()
+        lost = self._lost_by_unit()
         return tuple(
             Score(
                 fault,
@@ -190,18 +195,38 @@ class Comparison:
             for m, method in enumerate(plan.methods)
         )
 
-    def _lost_by_image(self) -> NDArray[np.float64]:
-        """Return the accuracy lost on average over splits and realisations, for each image.
+    def _lost_by_unit(self) -> NDArray[np.float64]:
+        """Return the score lost on average over splits and realisations, for each unit.
 
-        The shape is faults x methods x images.
+        The shape is faults x methods x units.
         """
-        lost = self.clean_right - self.right.mean(axis=3)
+        lost = self.clean_scores - self.unit_scores.mean(axis=3)
         return np.einsum("x,fmxi->fmi", self.plan.weights, lost)
 
     def of(self, fault: FaultModel) -> list[Score]:
         """Return the scores under one fault, best first."""
         mine = [score for score in self.scores if score.fault == fault]
         return sorted(mine, key=lambda score: score.lost.value)
+
+
+def _are_binary(*scores: NDArray[np.float64]) -> bool:
+    return all(bool(((each == 0) | (each == 1)).all()) for each in scores)
+
+
+def _mean(scores: NDArray[np.float64], confidence: float) -> Proportion | Estimate:
+    """Return the mean score with the exact binomial interval, if every score is 0 or 1."""
+    if _are_binary(scores):
+        return clopper_pearson(int(scores.sum()), len(scores), confidence)
+    return bounded_mean(scores, confidence)
+
+
+def _gain(mine: NDArray[np.float64], other: NDArray[np.float64], confidence: float) -> Difference:
+    """Return by how much one split scores more than another on the same units and faults."""
+    if _are_binary(mine, other):
+        more, less = int((mine > other).sum()), int((mine < other).sum())
+        return paired_difference(more, less, len(mine), confidence)
+    mean = bounded_mean(mine - other, confidence, low=-1.0)
+    return Difference(mean.value, mean.low, mean.high, confidence)
 
 
 def _together(confidence: float, intervals: int) -> float:
@@ -251,6 +276,7 @@ def measure_rankings(
         device=plan.device,
         progress=lambda done, _: advance(done),
         resume_from=resume_from,
+        with_confidence=plan.outcome.needs_confidence,
     )
     labels = test.labels.numpy()
     shape = (len(plan.faults), len(plan.methods), len(plan.fractions), plan.realisations, -1)
@@ -259,8 +285,22 @@ def measure_rankings(
         plan=plan,
         data=f"{test.name}/{test.part}",
         rankings=rankings,
-        right=(found.faulty == labels).reshape(shape),
-        clean_right=found.clean == labels,
+        unit_scores=_faulty_scores(found, labels, plan.outcome).reshape(shape),
+        clean_scores=1 - judged(plan.outcome, found.fault_free, labels),
+    )
+
+
+def _faulty_scores(
+    found: Predictions, labels: NDArray[np.int64], outcome: Outcome
+) -> NDArray[np.float64]:
+    """Return the scores of every variant, realisation and unit, one after another."""
+    variants, realisations, _ = found.faulty.shape
+    return 1 - np.array(
+        [
+            judged(outcome, found.of(variant, realisation), labels)
+            for variant in range(variants)
+            for realisation in range(realisations)
+        ]
     )
 
 
