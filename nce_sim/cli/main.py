@@ -13,6 +13,7 @@ from nce_sim.cli import (
     protection,
     rank,
     reconfigure,
+    report,
     run,
     safety,
     simulate,
@@ -44,6 +45,7 @@ app.command("sweep")(sweep.sweep)
 app.command("reconfigure")(reconfigure.reconfigure)
 app.command("cost")(cost.machine_cost)
 app.command("protection")(protection.protection)
+app.command("report")(report.make_report)
 app.command("list")(describe.list_bundled)
 
 
