@@ -68,10 +68,10 @@ class AdjustedProportion(Proportion):
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of so many draws with its interval at `confidence`."""
+    """The mean of values in so many `trials` with its interval at `confidence`."""
 
     value: float
-    draws: int
+    trials: int
     low: float
     high: float
     confidence: float
@@ -79,7 +79,7 @@ class Estimate:
     @property
     def complement(self) -> "Estimate":
         """One minus the mean, with its interval."""
-        return Estimate(1 - self.value, self.draws, 1 - self.high, 1 - self.low, self.confidence)
+        return Estimate(1 - self.value, self.trials, 1 - self.high, 1 - self.low, self.confidence)
 
     def within(self, half_width: float) -> "Estimate":
         """Move the value as little as makes value +- `half_width` hold the interval, if it can."""

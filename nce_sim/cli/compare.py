@@ -40,12 +40,14 @@ def compare_methods(
     seed: int,
     out: Path,
     as_json: bool,
+    outcome: str | None = None,
 ) -> None:
     """Rank by every method, strike the splits of each with every fault, and write the scoreboard.
 
     `entries` names methods and files of saved rankings, with commas between them; "all" stands
     for all methods but the exhaustive ones.
     """
+    from nce_sim.accuracy.outcomes import outcome_named
     from nce_sim.report.ranking_report import comparison_report, summary
     from nce_sim.study.ranking_comparison import ComparisonPlan, compare_rankings
     from nce_sim.workload.datasets import load_data
@@ -53,6 +55,7 @@ def compare_methods(
     if out.is_file():
         raise InputError(f"--out {out} is a file: name a folder for the scoreboard")
     check_writable(out)
+    harmful = outcome_named(outcome or "top-1")
     methods, saved = _entries(entries, network)
     asked = [_on_any_machine(text) for text in faults or FAULTS]
     train = ranking_data(model, images)
@@ -67,6 +70,7 @@ def compare_methods(
         reference=reference,
         device=device,
         saved=saved,
+        outcome=harmful,
     )
     with stages(Console(stderr=True)) as stage:
         result = compare_rankings(network, train, test, plan, stage, out / ".resume")

@@ -76,6 +76,14 @@ def rank_neurons(
         str | None,
         typer.Option(help="Of --compare: what the others are held against. [default: lrp]"),
     ] = None,
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --compare: which answers are harmful: top-1, costs=FILE.csv (labels x "
+            "answers), confident=THRESHOLD, persistent=IMAGES or package.module:factory. "
+            "[default: top-1]"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -99,7 +107,7 @@ def rank_neurons(
     network = load_model(model)
     only_compared = {
         "--fraction": fraction, "--test-images": test_images, "--realisations": realisations,
-        "--reference": reference,
+        "--reference": reference, "--outcome": outcome,
     }  # fmt: skip
     if compare is not None:
         if machine or site:
@@ -107,7 +115,7 @@ def rank_neurons(
         compare_methods(
             model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
-            as_json,
+            as_json, outcome,
         )  # fmt: skip
         return
     for option, given in only_compared.items():

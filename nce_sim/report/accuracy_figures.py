@@ -6,7 +6,7 @@ from math import ceil
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nce_sim.accuracy.statistics import Proportion
+from nce_sim.accuracy.statistics import Estimate, Proportion
 from nce_sim.faults.models import FaultModel
 from nce_sim.report.selection import dropouts, noises
 from nce_sim.report.style import add_grid, method_look, method_name, new_figure, styled
@@ -70,7 +70,7 @@ def _draw_method(axes: Axes, result: MainJobResult, method: str, fault: FaultMod
 
 
 def draw_curve(
-    axes: Axes, method: str, fractions: Sequence[float], correct: Sequence[Proportion]
+    axes: Axes, method: str, fractions: Sequence[float], correct: Sequence[Proportion | Estimate]
 ) -> None:
     """Draw one method's accuracy over the unprotected fraction, with its confidence band."""
     share = [100 * fraction for fraction in fractions]

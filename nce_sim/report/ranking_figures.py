@@ -27,7 +27,8 @@ def figure_scores(result: Comparison) -> Figure:
     methods = sorted(plan.methods, key=lambda name: total[name])
     columns, rows = _grid(len(plan.faults))
     figure = new_figure(
-        0.8 + (0.7 + 0.24 * len(methods)) * rows, f"Accuracy lost on average, {result.network.name}"
+        0.8 + (0.7 + 0.24 * len(methods)) * rows,
+        f"{plan.measure.capitalize()} lost on average, {result.network.name}",
     )
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, fault in zip(panels.flat, plan.faults, strict=False):
@@ -53,7 +54,9 @@ def figure_curves(result: Comparison) -> Figure:
     """Draw accuracy over the unprotected fraction, a panel for each fault."""
     plan = result.plan
     columns, rows = _grid(len(plan.faults))
-    figure = new_figure(1.1 + 2.2 * rows, f"Accuracy of the splits, {result.network.name}")
+    figure = new_figure(
+        1.1 + 2.2 * rows, f"{plan.measure.capitalize()} of the splits, {result.network.name}"
+    )
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for axes, fault in zip(panels.flat, plan.faults, strict=False):
         for method in plan.methods:
@@ -65,7 +68,7 @@ def figure_curves(result: Comparison) -> Figure:
         axes.set_title(str(fault))
         add_grid(axes)
     for axes in panels[:, 0]:
-        axes.set_ylabel("Top-1 accuracy (%)")
+        axes.set_ylabel("Top-1 accuracy (%)" if plan.measure == "accuracy" else "Score (%)")
     _finish_panels(panels.flat, len(plan.faults), columns, "Neurons on PEs (%)")
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)

@@ -9,7 +9,13 @@ from nce_sim.report.study_page import StudyReport
 from nce_sim.report.style import method_name
 from nce_sim.report.wording import SPACE, percent, points, with_interval
 from nce_sim.resilience.correlation import correlation_of_scores
-from nce_sim.study.ranking_comparison import EXHAUSTIVE, Cell, Comparison, Score
+from nce_sim.study.ranking_comparison import (
+    EXHAUSTIVE,
+    Cell,
+    Comparison,
+    ComparisonPlan,
+    Score,
+)
 
 Row = dict[str, str | float]
 
@@ -21,26 +27,27 @@ def comparison_report(result: Comparison, making: Sequence[tuple[str, str]]) -> 
         title=f"{result.network.name}: which ranking loses least?",
         lead=(
             "Each ranking says which neurons to protect. All meet the same images and the same "
-            "random faults; the figure of merit is the accuracy that its splits lose on average "
-            f"over unprotected fractions from 0 to {plan.fractions[-1]:g}."
+            f"random faults; the figure of merit is the {plan.measure} that its splits lose on "
+            f"average over unprotected fractions from 0 to {plan.fractions[-1]:g}.{_harmful(plan)}"
         ),
         headline=headline(result),
         figures={
             "scores": (
                 figure_scores(result),
-                f"Area between the curve of accuracy and the fault-free accuracy, by its width; "
+                f"Area between the curve of {plan.measure} and the fault-free one, by its width; "
                 f"bars: {_confidence(plan.confidence)} intervals over the images.",
             ),
             "curves": (
                 figure_curves(result),
-                f"Accuracy of the splits; bands: exact {_confidence(plan.confidence)} intervals.",
+                f"{plan.measure.capitalize()} of the splits; bands: {_confidence(plan.confidence)} "
+                "intervals for a fixed number of draws.",
             ),
         },
         rows=[_short_row(result, score) for fault in plan.faults for score in result.of(fault)],
         making=[*making, *_plan_rows(result)],
         tables={
             "points": [score_row(result, score) for score in result.scores],
-            "cells": [cell_row(cell) for cell in result.cells],
+            "cells": [cell_row(result, cell) for cell in result.cells],
         },
     )
 
@@ -50,8 +57,18 @@ def headline(result: Comparison) -> list[str]:
     found = [_best_under(result, position) for position in range(len(result.plan.faults))]
     rivals = [method for method in result.plan.methods if method != result.plan.reference]
     found.extend(_worst_cell(result, method) for method in rivals[:1] if len(rivals) == 1)
-    found.append(f"Without faults the network is right for {with_interval(result.fault_free)}.")
+    baseline = with_interval(result.fault_free)
+    right = f"the network is right for {baseline}"
+    scored = f"the score is {baseline}"
+    found.append(f"Without faults {right if result.plan.measure == 'accuracy' else scored}.")
     return found
+
+
+def _harmful(plan: ComparisonPlan) -> str:
+    """Return what is scored, where that is not the accuracy, as a sentence."""
+    if plan.measure == "accuracy":
+        return ""
+    return f" The score is one minus the mean harm: {plan.outcome.name}."
 
 
 def _best_under(result: Comparison, position: int) -> str:
@@ -145,15 +162,15 @@ def score_row(result: Comparison, score: Score) -> Row:
     return row
 
 
-def cell_row(cell: Cell) -> Row:
-    """Return one method's split under one fault, flat; accuracies are shares."""
+def cell_row(result: Comparison, cell: Cell) -> Row:
+    """Return one method's split under one fault, flat; accuracies and scores are shares."""
     correct = cell.correct
     row: Row = {
         "fault": str(cell.fault),
         "method": cell.method,
         "unprotected_fraction": cell.fraction,
         "inferences": correct.trials,
-        "accuracy": correct.value,
+        result.plan.measure: correct.value,
         "low": correct.low,
         "high": correct.high,
     }
@@ -164,9 +181,11 @@ def cell_row(cell: Cell) -> Row:
 
 def _plan_rows(result: Comparison) -> list[tuple[str, str]]:
     plan = result.plan
-    images = len(result.clean_right)
+    unit = plan.outcome.unit
+    images = len(result.clean_scores) * unit
     return [
         ("Test images", f"{images:,} of {result.data}, {plan.realisations} times each"),
+        ("Harm", plan.outcome.name + ("" if unit == 1 else f", by {unit} images")),
         ("Fractions", ", ".join(f"{fraction:g}" for fraction in plan.fractions)),
         ("Precision", plan.precision),
         ("Reference", method_name(plan.reference)),
@@ -186,5 +205,5 @@ def summary(result: Comparison) -> dict[str, Any]:
         "reference": result.plan.reference,
         "fault_free": result.fault_free.value,
         "scores": [score_row(result, score) for score in result.scores],
-        "cells": [cell_row(cell) for cell in result.cells],
+        "cells": [cell_row(result, cell) for cell in result.cells],
     }

@@ -1,6 +1,6 @@
 """Numbers as people read them; what belongs together is not broken over lines."""
 
-from nce_sim.accuracy.statistics import Difference, Proportion
+from nce_sim.accuracy.statistics import Difference, Estimate, Proportion
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -10,12 +10,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}{SPACE}%"
 
 
-def with_interval(share: Proportion) -> str:
+def with_interval(share: Proportion | Estimate) -> str:
     """Return a share as per cent with its interval: "86.9 % [82.1, 90.8]"."""
     return f"{percent(share.value)}{SPACE}{interval(share)}"
 
 
-def interval(share: Proportion) -> str:
+def interval(share: Proportion | Estimate) -> str:
     """Return the interval of a share in per cent: "[82.1, 90.8]"."""
     return f"[{100 * share.low:.1f},{SPACE}{100 * share.high:.1f}]"
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nce_sim.accuracy.confidence_sequence import bounded_mean
 from nce_sim.accuracy.evaluate import Predictions, Variant, predict_variants
 from nce_sim.accuracy.exhaustive import ExhaustiveDamage, Measure, exhaustive_damage
-from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
+from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Difference,
@@ -73,6 +73,7 @@ class ComparisonPlan:
     outcome: Outcome = TOP1
 
     def __post_init__(self) -> None:
+        check_outcome(self.outcome)
         for name in self.methods:
             if name not in (*COMPARED, *self.saved):
                 raise InputError(
@@ -91,6 +92,11 @@ class ComparisonPlan:
             check_fraction(fraction, "fractions")
         if list(self.fractions) != sorted(set(self.fractions)) or not any(self.fractions):
             raise InputError("fractions must rise, and reach above 0")
+
+    @property
+    def measure(self) -> str:
+        """What is compared, in a word or two: the accuracy, or a score that the outcome defines."""
+        return "accuracy" if self.outcome.name == TOP1.name else "score"
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -124,9 +130,9 @@ class Cell:
 class Score:
     """One method under one fault.
 
-    `lost` is the accuracy (or other score) that its splits lose on average (the figure of merit: less is better);
-    `gain` is how much less that is than the reference's, with an interval that holds together
-    with those of all other scores; None for the reference itself.
+    `lost` is the accuracy (or other score) that its splits lose on average, the figure of merit:
+    less is better. `gain` is how much less that is than the reference's, with an interval that
+    holds together with those of all other scores; None for the reference itself.
     """
 
     fault: FaultModel
@@ -265,6 +271,9 @@ def measure_rankings(
         for method in plan.methods
         for fraction in plan.fractions
     ]
+    least = 2 * plan.outcome.unit
+    if len(test) < least:
+        raise InputError(f"'{plan.outcome.name}' is compared on at least {least} test images")
     advance = stage("injecting faults", len(test))
     found = predict_variants(
         network,
