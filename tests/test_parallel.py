@@ -100,7 +100,7 @@ def test_a_task_that_kills_every_worker_is_named(tmp_path, engine, request):
     if engine == "cluster":
         chosen = Engine(dask=request.getfixturevalue("cluster").scheduler_address)
     store = Store(tmp_path)
-    with pytest.raises(InputError, match="^sum number 3: 3 workers died over it"):
+    with pytest.raises(InputError, match=r"^sum number 3: 3 workers died over it"):
         run_tasks([Sum(3, dies="always"), *sums(3)], store, chosen)
     assert {record["number"] for _, record in store.records()} <= {0, 1, 2}
     run_tasks(sums(4), store)
@@ -110,10 +110,10 @@ def test_a_task_that_kills_every_worker_is_named(tmp_path, engine, request):
 @pytest.mark.parametrize("engine", [Engine(1), Engine(2)])
 def test_a_task_that_cannot_be_computed_is_named(tmp_path, engine):
     store = Store(tmp_path)
-    with pytest.raises(InputError, match="^sum number 9: there is no such thing$"):
+    with pytest.raises(InputError, match=r"^sum number 9: there is no such thing$"):
         run_tasks([*sums(5), Wrong(9), *sums(20)[10:]], store, engine)
     assert {0, 1, 2, 3, 4} <= {record["number"] for _, record in store.records()}
-    with pytest.raises(RuntimeError, match="(?s)sum number 9 failed.*ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"(?s)sum number 9 failed.*ZeroDivisionError"):
         run_tasks([Wrong(9, mistake="code")], store, engine)
 
 
