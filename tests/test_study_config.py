@@ -55,7 +55,7 @@ def test_bundled_studies_load():
     assert {"digits", "figure-3", "figure-4", "ppe-columns"} <= set(list_studies())
     for name in list_studies():
         assert load_study(name).name == name
-    with pytest.raises(InputError, match="unknown study 'nope'.*digits"):
+    with pytest.raises(InputError, match=r"unknown study 'nope'.*digits"):
         load_study("nope")
 
 

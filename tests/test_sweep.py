@@ -137,7 +137,7 @@ def test_two_studies_share_points_and_a_resumed_one_repeats_nothing(
 def test_alike_splits_are_evaluated_once(tmp_path, resources):
     run(study(fractions=[0.0, 1.0], faults=[DropoutFault(dropout=p) for p in (0.1, 0.2)]),
         tmp_path, resources)  # fmt: skip
-    kept = [path for path in (tmp_path / "shared" / "accuracies").glob("*/*")]
+    kept = list((tmp_path / "shared" / "accuracies").glob("*/*"))
     assert len(kept) == 3  # nothing unprotected, and everything under each fault
 
 
