@@ -389,7 +389,7 @@
   // Choices.
 
   function addChoice(label, options, value, change) {
-    const list = html("select", {});
+    const list = html("select", { "aria-label": label });
     for (const [key, text] of options) list.append(html("option", { value: key }, text));
     list.value = value;
     list.addEventListener("change", () => {
