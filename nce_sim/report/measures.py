@@ -111,14 +111,18 @@ def measures_of(rows: Rows) -> list[Measure]:
     A column that is not known but stands between others with `_low` and `_high` behind its name
     is a measure too: less of it is better, as for a harm.
     """
-    columns = list(rows[0])
     known = {measure.name for measure in KNOWN}
     others = [
         Measure(name, column_name(name), "", "least", f"{name}_low", f"{name}_high")
-        for name in columns
-        if name not in known and f"{name}_low" in columns and f"{name}_high" in columns
+        for name in _with_ends(rows)
+        if name not in known
     ]
     return [_with_digits(each, rows) for each in (*KNOWN, *others) if _is_held(each, rows)]
+
+
+def _with_ends(rows: Rows) -> list[str]:
+    """Return the columns that have `_low` and `_high` beside them."""
+    return [name for name in rows[0] if f"{name}_low" in rows[0] and f"{name}_high" in rows[0]]
 
 
 def _is_held(measure: Measure, rows: Rows) -> bool:
@@ -136,9 +140,8 @@ def _with_digits(measure: Measure, rows: Rows) -> Measure:
 
 def settings_of(rows: Rows) -> list[str]:
     """Return the columns that say what a point is, in the order of the rows."""
-    results = set(ACCOUNTS)
-    for measure in measures_of(rows):
-        results |= {measure.name, measure.low or "", measure.high or ""}
+    results = {*ACCOUNTS}
+    results |= {end for name in _with_ends(rows) for end in (name, f"{name}_low", f"{name}_high")}
     results |= {name for each in KNOWN for name in (each.name, each.low, each.high) if name}
     return [name for name in rows[0] if name not in results]
 

@@ -12,9 +12,12 @@
   const COLLATOR = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
   function textOf(cell) {
-    const copy = cell.cloneNode(true);
-    copy.querySelectorAll("br").forEach((line) => line.replaceWith(" "));
-    return copy.textContent.replace(/\s+/g, " ").trim();
+    let shown = cell;
+    if (cell.querySelector("br")) {
+      shown = cell.cloneNode(true);
+      shown.querySelectorAll("br").forEach((line) => line.replaceWith(" "));
+    }
+    return shown.textContent.replace(/\s+/g, " ").trim();
   }
 
   // The number of a cell and its unit, or null where it is no number.

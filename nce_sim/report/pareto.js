@@ -145,23 +145,28 @@
     return power * [1, 2, 5, 10].find((step) => step * power >= rough * 0.999);
   }
 
+  // The reach of an axis: its values, and of their bars as much as does not crowd the values.
   function extent(axis, shown, bars) {
-    let [low, high] = [Infinity, -Infinity];
-    for (const point of shown) {
-      const value = axis.values[point];
-      const isWide = bars && axis.low && axis.low[point] !== null;
-      low = Math.min(low, isWide ? axis.low[point] : value);
-      high = Math.max(high, isWide ? axis.high[point] : value);
+    const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+    const values = shown.map((point) => axis.values[point]);
+    if (values.length === 0) return [0, 1];
+    let [low, high] = [-most(values.map((value) => -value)), most(values)];
+    const room = 0.25 * (high - low) || 0.25 * Math.abs(high) || 1;
+    if (bars && axis.low) {
+      const ends = shown.filter((point) => axis.low[point] !== null);
+      const least = -most(ends.map((point) => -axis.low[point]));
+      const greatest = most(ends.map((point) => axis.high[point]));
+      low = Math.min(low, Math.max(least, low - room));
+      high = Math.max(high, Math.min(greatest, high + room));
     }
-    if (low > high) return [0, 1];
-    const margin = 0.05 * (high - low) || 0.05 * Math.abs(high) || 1;
+    const margin = 0.05 * (high - low) || room;
     return [low - margin, high + margin];
   }
 
   function scaleOf(axis, shown, bars, from, to) {
     const [low, high] = extent(axis, shown, bars);
-    const scale = (value) => from + (value - low) / (high - low) * (to - from);
-    const step = niceStep(high - low, Math.max(2, Math.abs(to - from) / 75));
+    const scale = (value) => from + Math.min(1, Math.max(0, (value - low) / (high - low))) * (to - from);
+    const step = niceStep(high - low, Math.max(2, Math.abs(to - from) / 65));
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     scale.ticks = [];
     for (let k = Math.ceil(low / step); k * step <= high; k += 1) scale.ticks.push({
@@ -329,9 +334,11 @@
     selected = selected === point ? null : point;
     for (const each of [elementOf(selected), rowOf(selected)]) if (each) each.classList.add("chosen");
     answer.replaceChildren();
-    if (selected !== null && rowOf(selected))
+    if (selected === null) return;
+    if (rowOf(selected))
       answer.append("Selected: ", html("a", { href: `#point-${selected}` }, "its row of the table"),
         " is marked.");
+    else answer.append(`Selected: line ${selected + 2} of points.csv, which the table leaves out.`);
   }
 
   function rowOf(point) {
@@ -382,7 +389,7 @@
   // Choices.
 
   function addChoice(label, options, value, change) {
-    const list = html("select", {});
+    const list = html("select", { "aria-label": label });
     for (const [key, text] of options) list.append(html("option", { value: key }, text));
     list.value = value;
     list.addEventListener("change", () => {

@@ -46,7 +46,9 @@ def plot_data(rows: Rows) -> dict[str, Any] | None:
     settings = [name for name in varied_of(rows) if len(values_of(rows, name)) <= MOST_VALUES]
     measures = measures_of(rows)
     numbers = [
-        _as_axis(rows, name) for name in settings if all(is_number(row[name]) for row in rows)
+        _as_axis(rows, name)
+        for name in varied_of(rows)
+        if all(is_number(row[name]) for row in rows)
     ]
     axes = [*measures, *numbers]
     if len(measures) < 1 or len(axes) < 2:

@@ -92,8 +92,7 @@ def _frugal(group: Group, measures: Mapping[str, Measure], varied: Sequence[str]
     best = _best(kept, cost)
     text = f"{_aim(cost)} with {limit} is {_point(best, cost, measures, varied)}"
     if not sure:
-        return _start(where(group), f"{text}. No point's interval shows it."
-                                    )  # fmt: skip
+        return _start(where(group), f"{text}. No point's interval shows it.")
     if (safe := _best(sure, cost)) is best:
         return _start(where(group), f"{text}, which its interval shows.")
     return _start(
@@ -253,9 +252,13 @@ def brackets(rows: Rows) -> str:
     names = {measure.name for measure in measures_of(rows)}
     found = []
     if "accuracy" in names or "sdc" in names:
-        levels = sorted({row["confidence"] for row in rows if is_number(row.get("confidence"))})  # type: ignore[type-var]
-        at = f"{join([f'{100 * float(level):g}{SPACE}%' for level in levels])} " if levels else ""
+        levels = sorted(_levels(rows))
+        at = f"{join([f'{100 * level:g}{SPACE}%' for level in levels])} " if levels else ""
         found.append(f"{at}intervals for accuracy and errors")
     if "energy_uj" in names or "area_mm2" in names:
         found.append("the range of the technology table for energy and area")
     return f"Brackets are {join(found)}." if found else ""
+
+
+def _levels(rows: Rows) -> set[float]:
+    return {row["confidence"] for row in rows if is_number(row.get("confidence"))}  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,6 +32,9 @@ MOST_LINES = 8
 
 MOST_BARS = 300
 """Points of a panel that are drawn with the bars of their intervals."""
+
+MOST_VECTORS = 600
+"""Points of a panel that are drawn one by one; more are one picture, and lines join none."""
 
 MOST_OVER = 3
 """Settings over which costs are drawn, one figure each."""
@@ -71,9 +75,9 @@ def figures_of(rows: Rows) -> Drawn:
     costs = [cost for cost in costs if len({cost.value(row) for row in rows} - {None}) > 1]
     for number, setting in enumerate(_over(rows, costs), start=1):
         found[f"costs-{number}"] = (
-            figure_costs(rows, costs, setting),
-            f"{column_name(setting)} and what an inference and the machine cost. "
-            "Bars are the range of the technology table.",
+            figure_costs(rows, [each for each in costs if _depends(rows, each, setting)], setting),
+            f"The costs that depend on {_within(column_name(setting))}. A line joins points that "
+            "differ in nothing else; names have none.",
         )
     return found
 
@@ -85,7 +89,10 @@ def _first_panels(rows: Rows) -> str:
 
 def _over(rows: Rows, costs: Sequence[Measure]) -> list[str]:
     """Return the settings over which costs are drawn: those on which some cost depends."""
-    settings = [name for name in varied_of(rows) if name not in ("fault", "seed")]
+    varied = varied_of(rows)
+    settings = [name for name in varied if name not in ("fault", "seed")]
+    if "fraction" in varied:
+        settings = [name for name in settings if name != "method"]
     settings.sort(key=lambda name: not all(is_number(row[name]) for row in rows))
     return [name for name in settings if any(_depends(rows, cost, name) for cost in costs)][
         :MOST_OVER
@@ -114,15 +121,16 @@ def figure_accuracy(rows: Rows, accuracy: Measure) -> Figure:
         else start_colour([name for name in varied_of(rows) if name != "fraction"])
     )
     for axes, group in zip(panels, groups, strict=True):
+        crowd = _crowd(group.rows)
         for look, line in _lines(rows, group.rows, "fraction", colour):
             shown = [(100 * float(row["fraction"]), row) for row in line  # type: ignore[arg-type]
                      if accuracy.value(row) is not None]  # fmt: skip
             across = [place for place, _ in shown]
             ends = [accuracy.interval(row) for _, row in shown]
-            if all(end is not None for end in ends):
+            if not crowd and all(end is not None for end in ends):
                 low, high = zip(*ends, strict=True) if ends else ((), ())
                 axes.fill_between(across, low, high, color=look["color"], alpha=0.14, linewidth=0)
-            axes.plot(across, [accuracy.value(row) for _, row in shown], **look)  # type: ignore[arg-type]
+            axes.plot(across, [accuracy.value(row) for _, row in shown], **look, **crowd)  # type: ignore[arg-type]
         axes.set_title(where(group).rstrip(": "))
         axes.set_xlim(-2, 102)
         add_grid(axes)
@@ -148,13 +156,13 @@ def figure_front(rows: Rows, x: Measure, y: Measure) -> Figure:
 
 
 def _scatter(
-    axes: Axes, rows: Rows, x: Measure, y: Measure, look: dict[str, object], *, bars: bool
+    axes: Axes, rows: Rows, x: Measure, y: Measure, look: dict[str, Any], *, bars: bool
 ) -> None:
     across, up = [x.value(row) for row in rows], [y.value(row) for row in rows]
     for row in rows if bars else []:
         if (ends := y.interval(row)) is not None:
-            axes.plot([x.value(row)] * 2, ends, color=look["color"], alpha=0.3, linewidth=0.8)
-    axes.plot(across, up, linestyle="", **look)  # type: ignore[arg-type]
+            axes.vlines(x.value(row), *ends, color=look["color"], alpha=0.3, linewidth=0.8)  # type: ignore[arg-type]
+    axes.plot(across, up, **look, **{**_crowd(rows), "linestyle": ""})  # type: ignore[arg-type]
 
 
 def _steps(axes: Axes, rows: Rows, x: Measure, y: Measure) -> None:
@@ -173,12 +181,13 @@ def _steps(axes: Axes, rows: Rows, x: Measure, y: Measure) -> None:
 @styled
 def figure_costs(rows: Rows, costs: Sequence[Measure], setting: str) -> Figure:
     """Return each cost over a setting: lines over numbers, points over names."""
-    figure = new_figure(0.7 + 2.2 * len(costs), f"Cost over {column_name(setting).lower()}")
+    figure = new_figure(0.7 + 2.2 * len(costs), f"Cost over {_within(column_name(setting))}")
     panels = list(figure.subplots(len(costs), 1, sharex=True, squeeze=False).flat)
     values = values_of(rows, setting)
     numeric = all(map(is_number, values))
     colour = start_colour([name for name in varied_of(rows) if name not in (setting, "fault")])
     scale = 100.0 if setting == "fraction" else 1.0
+    crowd = _crowd(rows)
     for axes, cost in zip(panels, costs, strict=True):
         for look, line in _lines(rows, rows, setting, colour):
             held = [row for row in line if cost.value(row) is not None]
@@ -186,22 +195,35 @@ def figure_costs(rows: Rows, costs: Sequence[Measure], setting: str) -> Figure:
                 scale * float(row[setting]) if numeric else values.index(row[setting])  # type: ignore[arg-type]
                 for row in held
             ]
-            style = {} if numeric else {"linestyle": ""}
+            style = crowd if numeric else {**crowd, "linestyle": ""}
             axes.plot(across, [cost.value(row) for row in held], **look, **style)
         axes.set_ylabel(cost.heading)
         axes.set_ylim(bottom=0)
         add_grid(axes)
     if not numeric:
         names = [setting_text(setting, value) for value in values]
+        panels[-1].set_xlim(-0.5, len(values) - 0.5)
         panels[-1].set_xticks(range(len(values)), names, rotation=30 if len(values) > 4 else 0)
     panels[-1].set_xlabel(column_name(setting) + (" (%)" if setting == "fraction" else ""))
     _legend(figure, panels)
     return figure
 
 
+def _within(name: str) -> str:
+    """Return a name as it stands within a sentence."""
+    return name[0].lower() + name[1:]
+
+
+def _crowd(rows: Rows) -> dict[str, Any]:
+    """Return how so many points are drawn: many are one picture of small marks."""
+    if len(rows) <= MOST_VECTORS:
+        return {}
+    return {"rasterized": True, "linestyle": "", "markersize": 3}
+
+
 def _lines(
     rows: Rows, shown: Rows, over: str | None, colour: str | None
-) -> list[tuple[dict[str, object], list[Row]]]:
+) -> list[tuple[dict[str, Any], list[Row]]]:
     """Return the points as lines along `over`, each with its look: one where all else is the same.
 
     Only the first line of a colour has a label. Without `over`, a line holds all of a colour.
@@ -210,16 +232,17 @@ def _lines(
         return [({"color": "#0072b2", "marker": "o"}, _along(shown, over))]
     values = values_of(rows, colour)
     looks = looks_of(colour, values)
-    apart = (
-        [name for name in varied_of(rows) if name not in (over, colour, "fault")] if over else []
-    )
+    # What else differs parts lines, but not the points of a crowd, which no line joins.
+    parts = [] if over is None or _crowd(shown) else varied_of(rows)
+    apart = [name for name in parts if name not in (over, colour, "fault")]
     lines: dict[tuple[Value, ...], list[Row]] = {}
     for row in shown:
         lines.setdefault((row[colour], *(row[name] for name in apart)), []).append(row)
     found, named = [], set()
-    for (value, *_), line in sorted(lines.items(), key=lambda item: values.index(item[0][0])):
-        look = looks[values.index(value)]
-        style: dict[str, object] = {"color": look["colour"], "marker": MARKERS[look["shape"]]}
+    place = {value: number for number, value in enumerate(values)}
+    for (value, *_), line in sorted(lines.items(), key=lambda item: place[item[0][0]]):
+        look = looks[place[value]]
+        style: dict[str, Any] = {"color": look["colour"], "marker": MARKERS[look["shape"]]}
         if value not in named:
             style["label"] = f"{setting_text(colour, value)}"
         named.add(value)

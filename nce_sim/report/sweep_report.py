@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,6 @@ from nce_sim.errors import InputError
 from nce_sim.report.folder import replace_files
 from nce_sim.report.html import inline_svg, render
 from nce_sim.report.measures import (
-    ACCOUNTS,
     Row,
     Rows,
     Value,
@@ -40,6 +40,12 @@ FORMAT = 1
 """Raised by one whenever a key of summary.json changes its meaning."""
 
 SHOWN_ACCOUNTS = ("fault_free", "inferences")
+
+MOST_ROWS = 2000
+"""Rows of the page's table; a browser takes long to lay out more."""
+
+LONGEST_WORD = 32
+"""Letters of a setting's value that are kept on one line of the table."""
 
 ColumnKind = Literal["text", "integer", "number", "truth"]
 
@@ -252,36 +258,51 @@ def _page(
 
 def _table(rows: Rows) -> dict[str, Any]:
     """Return headings and cells: what varies, what was measured, and which points lead."""
-    settings, measures = varied_of(rows), measures_of(rows)
-    accounts = [name for name in SHOWN_ACCOUNTS if name in ACCOUNTS and name in rows[0]]
+    kinds = {name: _cell_kind(rows, name) for name in varied_of(rows)}
+    measures = measures_of(rows)
+    accounts = [name for name in SHOWN_ACCOUNTS if name in rows[0]]
     fronts = fronts_of(rows)
     leading = {number for front in fronts for number in front.points}
     columns = [
-        *({"heading": column_name(name), "text": _is_text(rows, name)} for name in settings),
-        *({"heading": measure.heading, "text": False} for measure in measures),
-        *({"heading": column_name(name), "text": False} for name in accounts),
+        *({"heading": column_name(name), "kind": kind} for name, kind in kinds.items()),
+        *({"heading": _in_lines(measure.heading), "kind": ""} for measure in measures),
+        *({"heading": column_name(name), "kind": ""} for name in accounts),
     ]
     if fronts:
-        columns.append({"heading": "On the front", "text": True})
-    cells = []
-    for number, row in enumerate(rows):
-        line = [
-            _cell(setting_text(name, row[name]), text=_is_text(rows, name)) for name in settings
-        ]
-        line += [_cell(each.number(row), each.interval_text(row)) for each in measures]
-        line += [_cell(_account(name, row[name])) for name in accounts]
+        columns.append({"heading": "On the front", "kind": "word"})
+    lines = []
+    for number in _shown(len(rows), leading):
+        row = rows[number]
+        cells = [_cell(setting_text(name, row[name]), kind=kind) for name, kind in kinds.items()]
+        cells += [_cell(each.number(row), each.interval_text(row)) for each in measures]
+        cells += [_cell(_account(name, row[name])) for name in accounts]
         if fronts:
-            line.append(_cell("yes" if number in leading else "", text=True))
-        cells.append(line)
-    return {"columns": columns, "rows": cells}
+            cells.append(_cell("yes" if number in leading else "", kind="word"))
+        lines.append({"point": number, "cells": cells})
+    return {"columns": columns, "rows": lines, "left_out": len(rows) - len(lines)}
 
 
-def _is_text(rows: Rows, name: str) -> bool:
-    return not all(is_number(row[name]) for row in rows)
+def _shown(points: int, leading: set[int]) -> list[int]:
+    """Return the points that the page's table has: all, or those that lead and the first others."""
+    others = (number for number in range(points) if number not in leading)
+    return sorted([*leading, *islice(others, max(0, MOST_ROWS - len(leading)))])
 
 
-def _cell(value: str, interval: str = "", *, text: bool = False) -> dict[str, Any]:
-    return {"value": value, "interval": interval, "text": text}
+def _in_lines(heading: str) -> str:
+    """Return a heading with its unit on a line of its own."""
+    return heading.replace(" (", "\n(")
+
+
+def _cell_kind(rows: Rows, name: str) -> str:
+    """Return the class of a setting's cells: a number, short words on one line, or running text."""
+    if all(is_number(row[name]) for row in rows):
+        return ""
+    longest = max(len(setting_text(name, row[name])) for row in rows)
+    return "word" if longest <= LONGEST_WORD else "text"
+
+
+def _cell(value: str, interval: str = "", *, kind: str = "") -> dict[str, str]:
+    return {"value": value, "interval": interval, "kind": kind}
 
 
 def _account(name: str, value: Value) -> str:
