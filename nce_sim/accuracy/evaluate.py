@@ -44,6 +44,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layout import restore_shape, rows_by_position
 
 BLOCK = 16
@@ -148,7 +149,7 @@ def default_precision() -> str:
 
 def evaluate(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     split: Split,
     faults: "AnyFault | Sequence[AnyFault]",
@@ -231,7 +232,7 @@ class Predictions:
 
 def predict_variants(
     network: Workload,
-    images: Tensor,
+    images: Images,
     variants: Sequence[Variant],
     *,
     seed: int = 0,
@@ -384,7 +385,7 @@ def judge(
 
 
 def _evaluate_until(
-    network: Workload, images: Tensor, labels: Tensor, variant: Variant, half_width: float,
+    network: Workload, images: Images, labels: Tensor, variant: Variant, half_width: float,
     most_passes: int, seed: int, precision: str, device: str, confidence: float,
     progress: Progress | None, calibration: Calibration | None,
 ) -> AccuracyResult:  # fmt: skip
@@ -440,7 +441,7 @@ def _random_blocks(
 
 
 def mean_activation(
-    network: Workload, images: Tensor, *, device: str = "cpu", progress: Progress | None = None
+    network: Workload, images: Images, *, device: str = "cpu", progress: Progress | None = None
 ) -> dict[str, float]:
     """Return each layer's mean of |y| over its neurons and `images`, without faults, float32.
 
@@ -467,7 +468,7 @@ def mean_activation(
     }
 
 
-def _check(network: Workload, images: Tensor, labels: Tensor, precision: str) -> None:
+def _check(network: Workload, images: Images, labels: Tensor, precision: str) -> None:
     network.check_images(images)
     network.check_labels(images, labels)
     if precision not in PRECISIONS:

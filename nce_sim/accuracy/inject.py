@@ -50,6 +50,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 AnyFault = Fault | FaultModel
 """A fault of the hardware, or one of the paper's."""
@@ -198,7 +199,7 @@ def _share(events: NDArray[np.bool_], confidence: float) -> Proportion:
 
 def inject(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     schedule: Schedule,
     faults: AnyFault | Sequence[AnyFault],
@@ -326,7 +327,7 @@ class _Reference:
 
 def accuracy_in_hardware(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     split: Split,
     faults: AnyFault | Sequence[AnyFault],

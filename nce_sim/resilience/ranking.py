@@ -39,6 +39,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
 METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
@@ -192,7 +193,7 @@ class BlockScores(Protocol):
 
 def rank(
     network: Workload,
-    images: Tensor | None,
+    images: Images | None,
     labels: Tensor | None,
     method: str = "lrp",
     *,
@@ -292,7 +293,7 @@ class _Magnitudes:
 def sum_over_blocks(
     network: Workload,
     scores: BlockScores,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     device: str,
     progress: Progress | None,

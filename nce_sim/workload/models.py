@@ -18,6 +18,7 @@ from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.errors import InputError
 from nce_sim.workload.capture import capture
+from nce_sim.workload.data_config import GivenData, find_data
 from nce_sim.workload.graph import Workload
 
 DESCRIPTION = "model.yaml"
@@ -31,10 +32,10 @@ class ModelDescription(Strict):
     architecture: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:factory")
     arguments: dict[str, Any] = Field(default_factory=dict)
     input_shape: list[PositiveInt] = Field(min_length=1, max_length=3)
-    weights: str | None = Field(default=None, description="safetensors file beside this one")
+    weights: str | None = Field(default=None, description="file beside this one")
     weights_sha256: str | None = None
     seed: int | None = Field(default=None, ge=0, description="of random weights")
-    data: str | None = Field(default=None, description="the data set it was trained on")
+    data: GivenData | None = Field(default=None, description="what it was trained on")
 
     @model_validator(mode="after")
     def _weights_or_seed(self) -> "ModelDescription":
@@ -50,12 +51,20 @@ def load_description(name_or_path: str | Path) -> tuple[ModelDescription, Path]:
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        return load_yaml(path, ModelDescription), path.parent
+        return _read(path), path.parent
     if not (path / DESCRIPTION).is_file():
         path = bundled("models") / str(name_or_path)
         if not (path / DESCRIPTION).is_file():
             raise unknown_name("model", str(name_or_path), list_models())
-    return load_yaml(path / DESCRIPTION, ModelDescription), path
+    return _read(path / DESCRIPTION), path
+
+
+def _read(path: Path) -> ModelDescription:
+    """Read a description, and find the folder of its data beside it."""
+    description = load_yaml(path, ModelDescription)
+    if description.data is None:
+        return description
+    return description.model_copy(update={"data": find_data(description.data, path.parent)})
 
 
 def list_models() -> list[str]:
