@@ -89,7 +89,7 @@ def prepare_engine(scenario: ScenarioConfig, seed: int, stage: Stage) -> Engine:
     advance(len(scenario.grid))
     clips = any(array.clip for array in config.arrays.values())
     needed = clips or config.number_format == "int8"
-    calibration = calibrate(network, train.images[:CALIBRATION_IMAGES]) if needed else None
+    calibration = calibrate(network, train.up_to(CALIBRATION_IMAGES).images) if needed else None
     return Engine(
         scenario, seed, environment, network, grid, test.images, test.labels, lane_rate, checks,
         costs, ranking, calibration,

@@ -143,9 +143,12 @@ def _images(folder: Path, name: str) -> list[str]:
     def refuse(reason: OSError) -> None:
         raise InputError(f"cannot read the folder of images {folder / name}: {reason}") from reason
 
-    return sorted(
-        (Path(place).relative_to(folder) / file).as_posix()
-        for place, _, files in os.walk(folder / name, onerror=refuse)
-        for file in files
-        if file.lower().endswith(ENDINGS) and not file.startswith(".")
-    )
+    found = []
+    for place, _, files in os.walk(folder / name, onerror=refuse):
+        within = Path(place).relative_to(folder).as_posix()
+        found += [
+            f"{within}/{file}"
+            for file in files
+            if file.lower().endswith(ENDINGS) and not file.startswith(".")
+        ]
+    return sorted(found)

@@ -48,8 +48,8 @@ class LazyImages:
         return images
 
     def first(self, count: int) -> "LazyImages":
-        """Return the first `count` images, unread."""
-        return LazyImages(self.read, torch.Size((count, *self.shape[1:])))
+        """Return the first `count` images, or all where there are fewer; unread."""
+        return LazyImages(self.read, torch.Size((min(count, len(self)), *self.shape[1:])))
 
     def _places(self, index: slice | NDArray[np.integer]) -> Sequence[int]:
         if isinstance(index, slice):
@@ -65,7 +65,7 @@ Images: TypeAlias = Tensor | LazyImages
 
 
 def first_images(images: Images, count: int) -> Images:
-    """Return the first `count` images; lazy ones stay unread."""
+    """Return the first `count` images, or all where there are fewer; lazy ones stay unread."""
     return images.first(count) if isinstance(images, LazyImages) else images[:count]
 
 

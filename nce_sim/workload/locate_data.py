@@ -9,7 +9,7 @@ from nce_sim.config.bundle import bundled
 from nce_sim.errors import InputError
 from nce_sim.workload.dataset_descriptions import DatasetDescription, Download, Part
 
-HOME = "NCE_SIM_DATA"
+VARIABLE = "NCE_SIM_DATA"
 """The environment variable with a folder that holds one folder a data set, by name."""
 
 
@@ -23,7 +23,7 @@ def locate(known: DatasetDescription, part: Part, folder: str | None) -> Path:
         return Path(folder)
     if part.bundled:
         return bundled("datasets") / known.name
-    home = os.environ.get(HOME)
+    home = os.environ.get(VARIABLE)
     if home and (Path(home) / known.name).is_dir():
         return Path(home) / known.name
     if known.system is not None and all((known.system.folder / file).is_file()
@@ -33,7 +33,7 @@ def locate(known: DatasetDescription, part: Part, folder: str | None) -> Path:
         raise InputError(
             f"{known.name} cannot be downloaded (licence: {known.licence}): get it from "
             f"{known.page}, and name its folder as {known.name}=FOLDER, or put it into "
-            f"${HOME}/{known.name}"
+            f"${VARIABLE}/{known.name}"
         )
     files = part.files if known.download.archive is None else (known.download.archive,)
     fetched = [_fetch(known, known.download, file) for file in files]
@@ -52,6 +52,6 @@ def _fetch(known: DatasetDescription, download: Download, file: str) -> Path:
         raise InputError(
             f"{download.url}{file} could not be fetched ({reason}): {package}get it from "
             f"{known.page}, and name its folder as {known.name}=FOLDER, or put it into "
-            f"${HOME}/{known.name}"
+            f"${VARIABLE}/{known.name}"
         ) from reason
     return Path(fetched)
