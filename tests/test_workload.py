@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nce_sim as nce
-from nce_sim.workload.dataset_descriptions import DATASETS, ranking_part
-from nce_sim.workload.datasets import load_data, read_idx
+from nce_sim.workload.data_config import ranking_part
+from nce_sim.workload.dataset_descriptions import DATASETS
+from nce_sim.workload.datasets import load_data
 from nce_sim.workload.execute import blocks, forward, pad_block, prepare
+from nce_sim.workload.idx_files import read_idx
 from nce_sim.workload.layer import Kind
 from nce_sim.workload.models import load_description
 from nce_sim.workload.zoo.allcnn import all_cnn_c

@@ -11,13 +11,13 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import nce_sim
 from nce_sim.accuracy.answers import Answers
 from nce_sim.files import write_atomically
 from nce_sim.seeding import DRAWS
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images, pixel_bytes
 
 
 class Block(NamedTuple):
@@ -75,8 +75,10 @@ class Checkpoint:
 
 
 def evaluation_identity(
-    network: Workload, images: Tensor, variants: Sequence[tuple[str, str]], *settings: object
+    network: Workload, images: Images, variants: Sequence[tuple[str, str]], *settings: object
 ) -> tuple[object, ...]:
     """Return what the predictions of an evaluation depend on."""
-    pixels = sha256(images.contiguous().numpy().tobytes()).hexdigest()
-    return (network.identity, pixels, tuple(variants), *settings)
+    pixels = sha256()
+    for block in pixel_bytes(images):
+        pixels.update(block)
+    return (network.identity, pixels.hexdigest(), tuple(variants), *settings)

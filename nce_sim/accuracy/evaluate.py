@@ -43,6 +43,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layout import restore_shape, rows_by_position
 
 BLOCK = 16
@@ -76,7 +77,7 @@ def default_precision() -> str:
 
 def evaluate(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     split: Split,
     faults: "AnyFault | Sequence[AnyFault]",
@@ -195,7 +196,7 @@ class Predictions:
 
 def predict_variants(
     network: Workload,
-    images: Tensor,
+    images: Images,
     variants: Sequence[Variant],
     *,
     seed: int = 0,
@@ -344,7 +345,7 @@ class _Sampler:
 
     executable: Executable
     injector: Injector
-    images: Tensor
+    images: Images
     labels: NDArray[np.int64]
     outcome: Outcome
     half_width: float
@@ -432,7 +433,7 @@ def times_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def mean_activation(
-    network: Workload, images: Tensor, *, device: str = "cpu", progress: Progress | None = None
+    network: Workload, images: Images, *, device: str = "cpu", progress: Progress | None = None
 ) -> dict[str, float]:
     """Return each layer's mean of |y| over its neurons and `images`, without faults, float32.
 
@@ -459,7 +460,7 @@ def mean_activation(
     }
 
 
-def _check(network: Workload, images: Tensor, labels: Tensor, precision: str) -> None:
+def _check(network: Workload, images: Images, labels: Tensor, precision: str) -> None:
     network.check_images(images)
     network.check_labels(images, labels)
     if precision not in PRECISIONS:

@@ -33,6 +33,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layer import Layer
 from nce_sim.workload.layout import fast_layout
 
@@ -77,7 +78,7 @@ class ExhaustiveDamage:
 
 def exhaustive_damage(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     fault: FaultModel,
     *,

@@ -47,6 +47,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 AnyFault = Fault | FaultModel
 """A fault of the hardware, or one of the paper's."""
@@ -195,7 +196,7 @@ def _share(events: NDArray[np.bool_], confidence: float) -> Proportion:
 
 def inject(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     schedule: Schedule,
     faults: AnyFault | Sequence[AnyFault],
@@ -323,7 +324,7 @@ class _Reference:
 
 def accuracy_in_hardware(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     split: Split,
     faults: AnyFault | Sequence[AnyFault],

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.struck_block import StruckBlocks
@@ -25,11 +24,12 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 
 def inject_apart(
     network: Workload,
-    images: Tensor,
+    images: Images,
     schedule: Schedule,
     faults: Sequence[Fault],
     *,

@@ -38,6 +38,7 @@ from nce_sim.workload.calibration import Calibration, calibrate
 from nce_sim.workload.datasets import Dataset
 from nce_sim.workload.execute import block_length
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images, first_images
 
 Stage = Callable[[str, int], Callable[[int], None]]
 """Told (what begins, number of steps); returns the function that is told the steps done."""
@@ -86,7 +87,7 @@ def assess_safety(
     network: Workload,
     machine: Machine,
     split: Split,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     inputs: SafetyInputs | None = None,
@@ -110,7 +111,7 @@ def assess_safety(
     for fault_class in (TRANSIENT, PERMANENT):
         flips = fault_class == TRANSIENT
         sites = _sites(modes, fault_class, inputs.with_external_memory)
-        some = images if flips else images[: effort.stuck_images]
+        some = images if flips else first_images(images, effort.stuck_images)
         pieces = -(-len(some) // block_length(network))
         clean, found = inject_apart(
             network, some, run.schedule,

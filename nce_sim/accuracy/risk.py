@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from math import expm1, log1p
 
 import numpy as np
-from torch import Tensor
 
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.statistics import (
@@ -42,6 +41,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 PILOT = 2**62
 """The realisation of the pilot: no other draws are those."""
@@ -115,7 +115,7 @@ class RiskMeter:
     """
 
     def __init__(
-        self, network: Workload, images: Tensor, number_format: str, *,
+        self, network: Workload, images: Images, number_format: str, *,
         calibration: Calibration | None = None, device: str = "cpu", active: float = 4.0,
         realisations: int = 1, seed: int = 0, confidence: float = CONFIDENCE,
     ) -> None:  # fmt: skip

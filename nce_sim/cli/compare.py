@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from nce_sim import __version__
-from nce_sim.cli.make_ranking import ranking_data
+from nce_sim.cli.make_ranking import chosen_data, ranking_data
 from nce_sim.cli.progress import stages
 from nce_sim.cli.ranking_fault import IN_HARDWARE, AskedFault
 from nce_sim.cli.studies import finish
@@ -40,6 +40,7 @@ def compare_methods(
     seed: int,
     out: Path,
     as_json: bool,
+    data: str | None,
     outcome: str | None = None,
 ) -> None:
     """Rank by every method, strike the splits of each with every fault, and write the scoreboard.
@@ -58,9 +59,9 @@ def compare_methods(
     harmful = outcome_named(outcome or "top-1")
     methods, saved = _entries(entries, network)
     asked = [_on_any_machine(text) for text in faults or FAULTS]
-    train = ranking_data(model, images)
-    whole = load_data(train.name, "test")
-    test = whole.first(min(len(whole), TEST_IMAGES) if test_images is None else test_images)
+    named = chosen_data(model, data)
+    train, whole = ranking_data(named, images), load_data(named, "test")
+    test = whole.up_to(TEST_IMAGES) if test_images is None else whole.first(test_images)
     plan = ComparisonPlan(
         methods=methods,
         faults=tuple(each.on_outputs(network, train, device) for each in asked),

@@ -125,7 +125,7 @@ def compare_designs(
     if data is None:
         raise InputError(f"model '{model}' names no data set to classify")
     network = load_model(model)
-    train = load_data(data, "ranking").first(CALIBRATION_IMAGES)
+    train = load_data(data, "ranking").up_to(CALIBRATION_IMAGES)
     test = load_data(data, "test")
     ranked = choose_ranking(model, network, ranking, method, ranking_images, seed)
     struck, judged = test.first(images), test.first(accuracy_images)

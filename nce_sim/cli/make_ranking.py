@@ -11,6 +11,7 @@ from nce_sim.errors import InputError
 if TYPE_CHECKING:
     from nce_sim.cli.ranking_fault import AskedFault
     from nce_sim.resilience.ranking import Ranking
+    from nce_sim.workload.data_config import DataRecord
     from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
 
@@ -27,7 +28,9 @@ def choose_ranking(
     from nce_sim.resilience.ranking import Ranking
 
     if ranking is None:
-        return make_ranking(model, network, method or "lrp", images or 500, "float32", "cpu", seed)
+        return make_ranking(
+            model, network, method or "lrp", images, "float32", "cpu", seed, otherwise=500
+        )
     if method is not None or images is not None:
         raise InputError("--ranking is a saved ranking: give it without --method and --images")
     return Ranking.load(ranking, network)
@@ -35,9 +38,13 @@ def choose_ranking(
 
 def make_ranking(
     model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
-    seed: int, fault: "AskedFault | None" = None,
+    seed: int, fault: "AskedFault | None" = None, data: str | None = None,
+    otherwise: int | None = None,
 ) -> "Ranking":  # fmt: skip
-    """Rank with the first images of the model's own data set: all for ranking if none are asked."""
+    """Rank with the first images of `data`, or of the model's own.
+
+    If no number of images is asked, it is all of the part for ranking, or up to `otherwise`.
+    """
     from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
     from nce_sim.resilience.ranking import rank
 
@@ -48,37 +55,45 @@ def make_ranking(
             f"a {method} ranking needs its fault: make it with nce-sim rank --method {method} "
             f"--fault dropout=0.5, and give it as --ranking"
         )
-    data = ranking_data(model, images)
-    described = f"{data.name}/{data.part}, first {len(data)}"
+    train = ranking_data(chosen_data(model, data), images, otherwise)
+    described = f"{train.name}/{train.part}, first {len(train)}"
     passes = STEPS + 1 if method == IN_LOOP else 1
     with stages(Console(stderr=True)) as stage:
-        advance = stage(f"ranking by {method}", passes * len(data))
+        advance = stage(f"ranking by {method}", passes * len(train))
         if method == IN_LOOP:
             assert fault is not None
-            struck_by = fault.on_outputs(network, data, device)
+            struck_by = fault.on_outputs(network, train, device)
             return rank_in_loop(
-                network, data.images, data.labels, struck_by, seed=seed, device=device,
+                network, train.images, train.labels, struck_by, seed=seed, device=device,
                 data=described, progress=lambda done, _: advance(done),
             )  # fmt: skip
-        known = None if fault is None else fault.on(network, data, device)
+        known = None if fault is None else fault.on(network, train, device)
         return rank(
-            network, data.images, data.labels, method, seed=seed, precision=precision, fault=known,
-            device=device, data=described, progress=lambda done, _: advance(done),
+            network, train.images, train.labels, method, seed=seed, precision=precision,
+            fault=known, device=device, data=described, progress=lambda done, _: advance(done),
         )  # fmt: skip
 
 
-def ranking_data(model: str, images: int | None) -> "Dataset":
-    """Return the first training images of the model's own data set; all for ranking if None."""
-    from nce_sim.workload.dataset_descriptions import ranking_part
-    from nce_sim.workload.datasets import load_data
+def chosen_data(model: str, given: str | None) -> "DataRecord":
+    """Return the data that a user names, or the model's own; InputError if there is neither."""
+    from nce_sim.workload.data_config import find_data
     from nce_sim.workload.models import load_description
 
-    name = load_description(model)[0].data
-    if name is None:
+    named = given or load_description(model)[0].data
+    if named is None:
         raise InputError(
-            f"model '{model}' names no data set to rank with: use --method random, or rank it "
-            f"with your own images in Python"
+            f"model '{model}' names no data set to rank or classify: give --data where the command "
+            f"has it, or write data: into its model.yaml; or use --method random"
         )
-    part = "ranking" if images is None else ranking_part(name, images)
-    whole = load_data(name, part)
-    return whole.first(len(whole) if images is None else images)
+    return find_data(named)
+
+
+def ranking_data(data: "DataRecord", images: int | None, otherwise: int | None = None) -> "Dataset":
+    """Return the first training images: so many; or if None all for ranking, or up to another."""
+    from nce_sim.workload.data_config import ranking_part
+    from nce_sim.workload.datasets import load_data
+
+    if images is not None:
+        return load_data(data, ranking_part(data, images)).first(images)
+    whole = load_data(data, "ranking")
+    return whole if otherwise is None else whole.up_to(otherwise)

@@ -9,6 +9,13 @@ from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Images in place of the model's own: a name, NAME=FOLDER, or path of a data.yaml.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of all random draws.")]
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nce_sim.cli.compare import compare_methods
 from nce_sim.cli.make_ranking import FAULT_METHODS, make_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.options import DataOption, JsonOption, SeedOption
 from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -55,6 +55,7 @@ def rank_neurons(
             min=1, help="Training images to average over; all that are bundled for it if not given."
         ),
     ] = None,
+    data: DataOption = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     fraction: Annotated[
@@ -115,7 +116,7 @@ def rank_neurons(
         compare_methods(
             model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
-            as_json, outcome,
+            as_json, data, outcome,
         )  # fmt: skip
         return
     for option, given in only_compared.items():
@@ -133,7 +134,7 @@ def rank_neurons(
     if not fault and (machine or site):
         raise InputError("--machine and --site say where --fault flip or dead-lanes strikes")
     asked = AskedFault(fault[0], machine, site) if fault else None
-    ranking = make_ranking(model, network, method, images, precision, device, seed, asked)
+    ranking = make_ranking(model, network, method, images, precision, device, seed, asked, data)
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nce_sim.cli.make_ranking import chosen_data
+from nce_sim.cli.options import DataOption
 from nce_sim.cli.progress import stages
 from nce_sim.files import check_writable, write_atomically
 
@@ -21,12 +23,13 @@ def run(
     machine: Annotated[str, typer.Option(help="Bundled machine or path of a YAML file.")] = (
         "nce-28nm"
     ),
+    data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Folder for results, figures and the page.")] = Path(
         "nce-run"
     ),
     full: Annotated[
         bool,
-        typer.Option("--full", help="All 10,000 test images, eleven fractions, six fault levels."),
+        typer.Option("--full", help="All test images, eleven fractions, six fault levels."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all random draws.")] = 0,
     precision: Annotated[
@@ -54,27 +57,22 @@ def run(
     from nce_sim.study.main_job import Plan, run_main_job
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import PRECISIONS, check_device
-    from nce_sim.workload.models import load_description, load_model
+    from nce_sim.workload.models import load_model
 
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"--precision must be auto, {', '.join(PRECISIONS)}, not '{precision}'")
     check_device(device)
     chosen_machine = load_machine(machine)
-    data = load_description(model)[0].data
-    if data is None:
-        raise InputError(
-            f"model '{model}' names no data set, so its accuracy cannot be measured: simulate one "
-            f"split with 'nce-sim simulate {model} --method random'"
-        )
+    named = chosen_data(model, data)
     network = load_model(model)
-    ranking_data, test_data = load_data(data, "ranking"), load_data(data, "test")
+    ranking_data, test_data = load_data(named, "ranking"), load_data(named, "test")
     chosen = default_precision() if precision == "auto" else precision
     plan = Plan(
         fractions=TENTHS if full else TENTHS[::2],
         dropout_probabilities=(0.1, 0.3, 0.5) if full else (0.1, 0.5),
         noise_sigmas=(1.0, 2.0, 3.0) if full else (1.0, 3.0),
-        ranking_images=len(ranking_data) if full else 1000,
-        test_images=len(test_data) if full else 500,
+        ranking_images=len(ranking_data if full else ranking_data.up_to(1000)),
+        test_images=len(test_data if full else test_data.up_to(500)),
         realisations=1,
         seed=seed,
         ranking_precision="mixed" if chosen == "bfloat16" else "float32",

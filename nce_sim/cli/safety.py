@@ -80,7 +80,7 @@ def safety(
         result = assess_safety(
             network, chosen, ranked.split(fraction, granularity), test.images, test.labels,
             inputs=inputs, effort=effort, seed=seed, device=device,
-            calibration=calibration_for(chosen, network, load_data(data, "ranking").first(500)),
+            calibration=calibration_for(chosen, network, load_data(data, "ranking").up_to(500)),
             stage=stage,
         )  # fmt: skip
         origin = ranked.origin
@@ -93,7 +93,10 @@ def safety(
                 ("Split", f"{fraction:.0%} of the neurons on PEs, by {granularity}"),
                 ("Machine", f"{chosen.config.name}: {chosen.config.description}"),
                 ("Technology", chosen.technology.description),
-                ("Upsets", f"{flips} in each of {len(test)} inferences of {data}/test, per site"),
+                (
+                    "Upsets",
+                    f"{flips} in each of {len(test)} inferences of {test.name}/test, per site",
+                ),
                 ("Stuck bits", f"{stuck} of {stuck_images} images each, per site"),
                 ("External memory", "counted" if external_memory else "listed, not counted"),
                 ("Seed", str(seed)),

@@ -30,6 +30,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layer import Layer
 
 IN_LOOP = "fault-in-loop"
@@ -46,7 +47,7 @@ STEPS = 9
 
 def rank_in_loop(
     network: Workload,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     fault: FaultModel,
     *,

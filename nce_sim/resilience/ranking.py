@@ -39,6 +39,7 @@ from nce_sim.workload.execute import (
     prepare,
 )
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layout import fast_layout, from_position, rows_by_position
 
 METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
@@ -204,7 +205,7 @@ class BlockScores(Protocol):
 
 def rank(
     network: Workload,
-    images: Tensor | None,
+    images: Images | None,
     labels: Tensor | None,
     method: str = "lrp",
     *,
@@ -238,7 +239,7 @@ def rank(
 
 
 def check_ranking(
-    network: Workload, images: Tensor | None, labels: Tensor | None, method: str,
+    network: Workload, images: Images | None, labels: Tensor | None, method: str,
     fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
 ) -> None:  # fmt: skip
     """Raise InputError unless a network can be ranked so by these images."""
@@ -267,7 +268,7 @@ def parts_of(network: Workload, images: int) -> list[slice]:
 
 
 def sums_of_part(
-    network: Workload, images: Tensor, labels: Tensor, method: str,
+    network: Workload, images: Images, labels: Tensor, method: str,
     fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
 ) -> Sums:  # fmt: skip
     """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
@@ -350,7 +351,7 @@ class _Magnitudes:
 def sum_over_blocks(
     network: Workload,
     scores: BlockScores,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     device: str,
     progress: Progress | None,

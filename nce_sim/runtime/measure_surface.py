@@ -18,10 +18,11 @@ from nce_sim.runtime.strikes import LaneFaults
 from nce_sim.runtime.surface import Surface, about_surface, check_rates, held_out_rates
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 
 def measure_surface(
-    network: Workload, grid: Grid, images: Tensor, labels: Tensor, faults: LaneFaults,
+    network: Workload, grid: Grid, images: Images, labels: Tensor, faults: LaneFaults,
     rates: NDArray[np.float64], *, inferences: int, dead_shares: Sequence[float] = (0.0,),
     seed: int = 0, calibration: Calibration | None = None,
     progress: Callable[[int, int], None] | None = None,

@@ -24,6 +24,7 @@ from nce_sim.seeding import generator
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import PRECISION_OF_FORMAT, Executable, prepare
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layer import Layer
 
 KEPT_NEURONS = 1 << 24
@@ -47,7 +48,7 @@ class RealAnswers:
     """
 
     def __init__(
-        self, network: Workload, grid: Grid, images: Tensor, labels: Tensor, faults: LaneFaults,
+        self, network: Workload, grid: Grid, images: Images, labels: Tensor, faults: LaneFaults,
         checks: Checks, *, seed: int = 0, calibration: Calibration | None = None,
     ) -> None:  # fmt: skip
         network.check_images(images)

@@ -163,16 +163,17 @@ class Check:
         for number, name in enumerate(axes.networks):
             there = (*place, "networks", number)
             with self.noting(there):
-                description = load_description(name)[0]
+                load_description(name)
+                data = self.resources.data_of(name)
                 settings = self.accuracy
-                if settings is not None and description.data is None:
+                if settings is not None and data is None:
                     raise InputError(
                         f"network '{name}' names no data set: its accuracy cannot be measured"
                     )
                 self.resources.network(name)
                 usable.append(name)
-                if settings is not None and description.data is not None:
-                    self._images(settings, description.data)
+                if settings is not None and data is not None:
+                    self._images(settings, data)
         return usable
 
     def _images(self, settings: AccuracySettings, data: str) -> None:

@@ -33,13 +33,14 @@ from nce_sim.study.store import Record, Store
 from nce_sim.study.worker import versions
 from nce_sim.workload.datasets import load_data
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images, pixel_bytes
 from nce_sim.workload.models import load_model
 
 
 class Inputs(Protocol):
     """Where a worker finds a network and the images to rank it by; small, hashable, picklable."""
 
-    def load(self) -> tuple[Workload, Tensor, Tensor]:
+    def load(self) -> tuple[Workload, Images, Tensor]:
         """Return the network, images and labels."""
 
     def __hash__(self) -> int: ...
@@ -57,7 +58,7 @@ class NamedInputs:
     part: str = "train"
     images: int | None = None
 
-    def load(self) -> tuple[Workload, Tensor, Tensor]:
+    def load(self) -> tuple[Workload, Images, Tensor]:
         """Load both. Raises InputError as the two functions do."""
         data = load_data(self.data, self.part)
         if self.images is not None:
@@ -140,13 +141,15 @@ def _kept_sums(parts: Store, tasks: list[RankingPart]) -> Iterator[Sums]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(inputs: Inputs) -> tuple[Workload, Tensor, Tensor]:
+def _loaded(inputs: Inputs) -> tuple[Workload, Images, Tensor]:
     """Load inputs once for all tasks of a process."""
     return inputs.load()
 
 
-def _identity(network: Workload, images: Tensor, labels: Tensor, *settings: str) -> str:
-    content = sha256(images.contiguous().numpy().data)
+def _identity(network: Workload, images: Images, labels: Tensor, *settings: str) -> str:
+    content = sha256()
+    for some in pixel_bytes(images):
+        content.update(some)
     content.update(labels.contiguous().numpy().data)
     return _hash(network.identity, content.hexdigest(), settings, versions())
 

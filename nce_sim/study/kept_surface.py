@@ -15,6 +15,7 @@ from nce_sim.runtime.measure_surface import measure_surface
 from nce_sim.runtime.surface import Surface, log_rates
 from nce_sim.seeding import DRAWS
 from nce_sim.study.scenario_engine import Engine, Stage
+from nce_sim.workload.images import pixel_bytes
 
 DECADES = 1000
 """Rates below the highest one by more than this factor are not measured, but 0 is."""
@@ -69,7 +70,9 @@ def dead_shares_of(environment: Environment, count: int) -> list[float]:
 
 def _identity(engine: Engine, rates: NDArray[np.float64], dead: list[float]) -> str:
     """Return a hash of all that a surface depends on."""
-    pixels = sha256(engine.images.contiguous().numpy().tobytes())
+    pixels = sha256()
+    for block in pixel_bytes(engine.images):
+        pixels.update(block)
     pixels.update(engine.labels.numpy().tobytes())
     parts = (
         engine.network.identity, pixels.hexdigest(), engine.calibration,

@@ -28,6 +28,7 @@ from nce_sim.study.point import Point, Source, identity_of, ranking_parts
 from nce_sim.study.protection_price import price
 from nce_sim.study.resources import (
     Resources,
+    data_record,
     fault_to_rank_for,
     faults_of,
     file_identity,
@@ -307,7 +308,7 @@ def _images(data: str, purpose: str, count: int | None, identity: str) -> Datase
         found = resources.training_images(data, count)
         known = resources.data_identity(data, "training", count)
     if known != identity:
-        raise _changed(f"data set {data}")
+        raise _changed(f"data set {data_record(data).name}")
     return found
 
 

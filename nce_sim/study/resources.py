@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from nce_sim.accuracy.inject import AnyFault
 from nce_sim.config.campaign import HardwareFault, Supply, TransientProcess
 from nce_sim.config.machine import Machine
@@ -14,9 +16,10 @@ from nce_sim.errors import InputError
 from nce_sim.faults.models import Dropout, FaultModel, GaussianNoise
 from nce_sim.faults.rates import load_trace
 from nce_sim.study.campaign import fault_of, supply_faults
-from nce_sim.workload.dataset_descriptions import ranking_part
+from nce_sim.workload.data_config import DataRecord, find_data, ranking_part
 from nce_sim.workload.datasets import Dataset, load_data
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import pixel_bytes
 from nce_sim.workload.models import load_description, load_model
 
 
@@ -39,8 +42,9 @@ class Resources:
         return self._networks[name]
 
     def data_of(self, network: str) -> str | None:
-        """Return the name of a network's data set, if it has one."""
-        return load_description(network)[0].data
+        """Return what describes a network's data, as JSON, if it has any."""
+        given = load_description(network)[0].data
+        return None if given is None else find_data(given).model_dump_json()
 
     def machine(self, name: str, changes: Changes) -> Machine:
         """Return a machine with some values changed."""
@@ -55,7 +59,7 @@ class Resources:
 
     def training_images(self, data: str, count: int) -> Dataset:
         """Return the first training images."""
-        return self._part(data, ranking_part(data, count)).first(count)
+        return self._part(data, ranking_part(data_record(data), count)).first(count)
 
     def data_identity(self, data: str, part: str, count: int | None) -> str:
         """Return a hash of the first images of "test" or "training", with their labels."""
@@ -66,15 +70,25 @@ class Resources:
             else:
                 assert count is not None
                 chosen = self.training_images(data, count)
-            pixels = sha256(chosen.images.contiguous().numpy().tobytes())
+            pixels = sha256()
+            for some in pixel_bytes(chosen.images):
+                pixels.update(some)
             pixels.update(chosen.labels.numpy().tobytes())
             self._hashes[key] = pixels.hexdigest()[:32]
         return self._hashes[key]
 
     def _part(self, data: str, part: str) -> Dataset:
         if (data, part) not in self._data:
-            self._data[data, part] = load_data(data, part)
+            self._data[data, part] = load_data(data_record(data), part)
         return self._data[data, part]
+
+
+_RECORDS: TypeAdapter[DataRecord] = TypeAdapter(DataRecord)
+
+
+def data_record(data: str) -> DataRecord:
+    """Return the record that `Resources.data_of` wrote as JSON."""
+    return _RECORDS.validate_json(data)
 
 
 def machine_identity(machine: Machine) -> str:

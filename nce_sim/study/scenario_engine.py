@@ -23,6 +23,7 @@ from nce_sim.runtime.strikes import LaneFaults
 from nce_sim.workload.calibration import Calibration, calibrate
 from nce_sim.workload.datasets import Dataset, load_data
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.models import load_description, load_model
 
 Stage = Callable[[str, int], Callable[[int], None]]
@@ -47,7 +48,7 @@ class Engine:
     environment: Environment
     network: Workload
     grid: Grid
-    images: Tensor
+    images: Images
     labels: Tensor
     lane_rate: LaneRate
     checks: Checks
@@ -88,7 +89,7 @@ def prepare_engine(scenario: ScenarioConfig, seed: int, stage: Stage) -> Engine:
     advance(len(scenario.grid))
     clips = any(array.clip for array in config.arrays.values())
     needed = clips or config.number_format == "int8"
-    calibration = calibrate(network, train.images[:CALIBRATION_IMAGES]) if needed else None
+    calibration = calibrate(network, train.up_to(CALIBRATION_IMAGES).images) if needed else None
     return Engine(
         scenario, seed, environment, network, grid, test.images, test.labels, lane_rate, checks,
         costs, ranking, calibration,

@@ -26,6 +26,7 @@ from nce_sim.resilience.ranking import Ranking
 from nce_sim.schedule.domains import PROTECTED, UNPROTECTED
 from nce_sim.study.designs import check_base
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 
 SCHEMES = ("tmr", "dmr_retry", "temporal_tmr", "temporal_dmr")
 """Those that outvote or notice every single fault of a lane."""
@@ -58,7 +59,7 @@ class Loss:
 
 
 def measure_losses(
-    network: Workload, images: Tensor, labels: Tensor, ranking: Ranking,
+    network: Workload, images: Images, labels: Tensor, ranking: Ranking,
     fractions: Sequence[float], dropout: Dropout, *, realisations: int = 1, seed: int = 0,
     device: str = "cpu",
 ) -> tuple[Loss, ...]:  # fmt: skip

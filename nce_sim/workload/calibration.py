@@ -11,6 +11,7 @@ from torch import Tensor
 from nce_sim.errors import InputError
 from nce_sim.workload.execute import block_length, blocks, forward, pad_block, prepare
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.images import Images
 from nce_sim.workload.layer import INPUT, Layer
 
 COVERED = 0.99999
@@ -68,7 +69,7 @@ class _Activations:
         return min(end, max(abs(self.smallest), abs(self.largest)))
 
 
-def calibrate(network: Workload, images: Tensor, device: str = "cpu") -> Calibration:
+def calibrate(network: Workload, images: Images, device: str = "cpu") -> Calibration:
     """Run `images` (float32 N x the input's shape) through `network` and note the activations.
 
     Use training images. Memory does not grow with their number.

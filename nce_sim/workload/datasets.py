@@ -1,34 +1,51 @@
-"""Labelled images from IDX files: bundled, of a folder, of the system, or downloaded."""
+"""Labelled images: of published data sets, of folders, and of NumPy archives."""
 
-import gzip
-import struct
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.config.bundle import bundled
 from nce_sim.errors import InputError
+from nce_sim.workload.cifar_files import read_cifar
+from nce_sim.workload.data_config import (
+    DataRecord,
+    FolderData,
+    NpzData,
+    Parts,
+    PublishedData,
+    find_data,
+)
 from nce_sim.workload.dataset_descriptions import (
+    RANKING_IMAGES,
     DatasetDescription,
-    Elsewhere,
     Part,
     describe_data,
 )
+from nce_sim.workload.idx_files import read_idx_pair
+from nce_sim.workload.image_folders import Cut, ImageFiles, class_names, find_images
+from nce_sim.workload.images import Images, Scale, StoredPixels, first_images
+from nce_sim.workload.locate_data import locate
+from nce_sim.workload.npz_data import WHITE, read_npz
+
+PARTS = ("test", "ranking", "train")
+
+Labelled = tuple[Images, NDArray[np.int64]]
+"""Images and their labels."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images ready for the network, N x C x H x W float32, and labels, N int64."""
+    """Images ready for the network, N x C x H x W float32, and labels, N int64.
+
+    Images may be lazy: then `images[:100]` reads them, and nothing else does.
+    """
 
     name: str
     part: str
-    images: Tensor
+    images: Images
     labels: Tensor
 
     def __post_init__(self) -> None:
@@ -41,93 +58,142 @@ class Dataset:
         return len(self.images)
 
     def first(self, count: int) -> "Dataset":
-        """Return the first `count` images; InputError if there are fewer, or none are asked for."""
+        """Return the first `count` images; InputError if there are fewer, or none are asked for.
+
+        Lazy images stay unread.
+        """
         if not 1 <= count <= len(self):
             raise InputError(
                 f"{count} images were asked for; {self.name}/{self.part} holds {len(self)}"
             )
-        return Dataset(self.name, self.part, self.images[:count], self.labels[:count])
+        return Dataset(self.name, self.part, first_images(self.images, count), self.labels[:count])
+
+    def up_to(self, count: int) -> "Dataset":
+        """Return the first `count` images, or all where there are fewer."""
+        return self.first(min(count, len(self)))
 
 
-def load_data(name: str, part: str = "test", folder: Path | str | None = None) -> Dataset:
-    """Load a part of a data set.
+def load_data(
+    data: str | DataRecord, part: str = "test", folder: Path | str | None = None
+) -> Dataset:
+    """Load a part of data: "test", "ranking" or "train".
 
-    "fashion-mnist": `part` is "test" (10,000 images), "ranking" (500 training images of each
-    class), both bundled, or "train" (60,000); images are padded from 28x28 to 32x32. "digits":
-    "test" (797), or "train" and "ranking", which are the same 1,000 images; all are bundled, 8x8.
-    Pixels are normalised with the mean and deviation of the training images.
+    `data` is the name of a published data set (`nce-sim list` has them), NAME=FOLDER, the path of
+    a `data.yaml`, or a record of `nce_sim.workload.data_config`; `folder` takes the place of the
+    folder that it names. "ranking" holds the first 5,000 training images; of Fashion-MNIST it
+    holds 500 of each class, which are bundled.
 
-    With `folder`, the gzipped IDX files are read from there; otherwise what is not bundled is
-    looked for in the system's data folder, then downloaded.
+    Images of Fashion-MNIST and MNIST are padded from 28x28 to 32x32. What is not found here is
+    downloaded where that is allowed. CIFAR-10 is kept in bytes and folders of images in files:
+    they are lazy.
 
     Raises InputError for an unknown name or part and for a missing or damaged file.
     """
-    known = describe_data(name)
-    if part not in known.parts:
-        raise InputError(f"unknown part '{part}' of {name}: known are {', '.join(known.parts)}")
-    images_file, labels_file = _locate(known, known.parts[part], folder)
-    pixels, labels = read_idx(images_file), read_idx(labels_file)
-    if pixels.ndim != 3 or labels.ndim != 1:
-        raise InputError(
-            f"{images_file} holds an array of {pixels.ndim} dimensions and {labels_file.name} one "
-            f"of {labels.ndim}: images have 3 and labels 1"
-        )
-    padded = np.pad(pixels, ((0, 0), (known.border,) * 2, (known.border,) * 2))
-    images = torch.from_numpy(padded).float()
-    images = images.div_(known.white).sub_(known.mean).div_(known.deviation)
-    return Dataset(name, part, images[:, None], torch.from_numpy(labels.astype(np.int64)))
-
-
-def _locate(known: DatasetDescription, part: Part, folder: Path | str | None) -> list[Path]:
-    """Return the paths of a part's files: the user's folder, the bundle, or elsewhere."""
+    record = find_data(data)
     if folder is not None:
-        paths = [Path(folder) / file for file in part.files]
-        for path in paths:
-            if not path.is_file():
-                raise InputError(f"no file {path}: the folder must hold {' and '.join(part.files)}")
-        return paths
-    if part.bundled:
-        return [bundled("datasets") / known.name / file for file in part.files]
-    assert known.elsewhere is not None
-    return [_find_elsewhere(known.elsewhere, file) for file in part.files]
+        record = record.model_copy(update={"folder": str(folder)})
+    if part not in PARTS:
+        raise InputError(f"unknown part '{part}' of {record.name}: known are {', '.join(PARTS)}")
+    match record:
+        case PublishedData():
+            images, labels = _published(describe_data(record.name), part, record.folder)
+        case FolderData():
+            images, labels = _folder(record, part)
+        case NpzData():
+            images, labels = _npz(record, part)
+    if labels.min() < 0:
+        raise InputError(f"{record.name}/{part}: labels begin at 0, and one is {labels.min()}")
+    whole = Dataset(record.name, part, images, torch.from_numpy(labels))
+    return whole.up_to(RANKING_IMAGES) if part == "ranking" else whole
 
 
-def _find_elsewhere(elsewhere: Elsewhere, file: str) -> Path:
-    """Return a file of the system's folder, or fetch it into the user's cache and check it."""
-    if (elsewhere.system_folder / file).is_file():
-        return elsewhere.system_folder / file
-    try:
-        fetched = pooch.retrieve(
-            elsewhere.url + file, known_hash=f"md5:{elsewhere.md5[file]}", fname=file,
-            path=pooch.os_cache("nce-sim"),
-        )  # fmt: skip
-    except (OSError, ValueError) as reason:
+def _published(known: DatasetDescription, name: str, folder: str | None) -> Labelled:
+    part = known.parts[name]
+    place = locate(known, part, folder)
+    match known.layout:
+        case "idx":
+            images, labels = _idx(known, part, place)
+        case "cifar":
+            pixels, labels = read_cifar(place, part.files)
+            images = StoredPixels(pixels, known.scale).images()
+        case "folders":
+            return _folder(_imagenet(known, place), name)
+    if labels.max() >= known.classes:
         raise InputError(
-            f"the full training set is not in {elsewhere.system_folder} and {elsewhere.url}{file} "
-            f"could not be fetched ({reason}): install {elsewhere.system_package}, or name "
-            f"a folder with the IDX files"
-        ) from reason
-    return Path(fetched)
+            f"{place}: a label of {known.name} is {labels.max()}; its classes are 0 to "
+            f"{known.classes - 1}"
+        )
+    return images, labels
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read a gzipped IDX file of unsigned bytes: magic 00 00 08 D, then D big-endian sizes.
+def _idx(known: DatasetDescription, part: Part, place: Path) -> Labelled:
+    """Read two IDX files, pad the images and scale them all: they are small."""
+    paths = [place / file for file in part.files]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"no file {path}: the folder must hold {' and '.join(part.files)}")
+    pixels, labels = read_idx_pair(*paths)
+    padded = np.pad(pixels, ((0, 0), (known.border,) * 2, (known.border,) * 2))
+    return known.scale(torch.from_numpy(padded)[:, None]), labels.astype(np.int64)
 
-    Raises InputError if the file is missing, no gzip, of another type, or shorter or longer than
-    its header says.
-    """
+
+def _imagenet(known: DatasetDescription, place: Path) -> FolderData:
+    """Return the record of ImageNet: its validation images lie in val/, or in the folder itself."""
+    flat = not any((place / name).is_dir() for name in ("val", "train"))
+    return FolderData(
+        kind="folder", name=known.name, folder=str(place), size=[224, 224], resize=256,
+        mean=list(known.scale.mean), deviation=list(known.scale.deviation),
+        parts=Parts(test="." if flat else "val", train="train"),
+    )  # fmt: skip
+
+
+def _folder(record: FolderData, part: str) -> Labelled:
+    place = _place(record, part)
+    most = RANKING_IMAGES if part == "ranking" else None
+    names, labels = find_images(place, _classes(record), most)
+    height, width = record.size
+    cut = Cut(record.resize or max(record.size), height, width)
+    scale = Scale(255, tuple(record.mean), tuple(record.deviation))
+    return ImageFiles(place, names, cut, scale).images(), labels
+
+
+def _classes(record: FolderData) -> list[str] | None:
+    """Return the classes that are listed, or those of the test images: they hold for all parts."""
+    if record.classes is not None:
+        return _read_classes(Path(record.folder, record.classes))
+    place = Path(record.folder, record.parts.test)
+    return class_names(place) if place.is_dir() else None
+
+
+def _npz(record: NpzData, part: str) -> Labelled:
+    pixels, labels = read_npz(_place(record, part), len(record.mean))
+    scale = Scale(WHITE[pixels.dtype], tuple(record.mean), tuple(record.deviation))
+    return StoredPixels(pixels, scale).images(), labels
+
+
+def _place(record: FolderData | NpzData, part: str) -> Path:
+    """Return where a part of the user's images lies."""
+    named = record.parts.test if part == "test" else record.parts.train
+    if named is None:
+        raise InputError(
+            f"data '{record.name}' names no training images to rank or calibrate with: give "
+            f"parts: {{train: ...}}"
+        )
+    place = Path(record.folder, named)
+    if not place.exists():
+        raise InputError(
+            f"data '{record.name}' has no {place}, where its {part} images should be: put them "
+            f"there, or say in parts where they are"
+        )
+    return place
+
+
+def _read_classes(path: Path) -> list[str]:
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, gzip.zlib.error) as reason:  # type: ignore[attr-defined]
-        raise InputError(f"{path} cannot be read as a gzipped IDX file: {reason}") from reason
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise InputError(f"{path} is no IDX file of unsigned bytes: it begins {content[:4]!r}")
-    dimensions = content[3]
-    header = 4 + 4 * dimensions
-    if len(content) < header:
-        raise InputError(f"{path} ends inside its header, after {len(content)} bytes")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + prod(shape)
-    if len(content) != expected:
-        raise InputError(f"{path} holds {len(content)} bytes; its header asks for {expected}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as reason:
+        raise InputError(f"cannot read the list of classes {path}: {reason}") from reason
+    classes = [line.strip() for line in lines if line.strip()]
+    if not classes or len(set(classes)) < len(classes):
+        raise InputError(f"{path} must list all classes, one a line and each once")
+    return classes

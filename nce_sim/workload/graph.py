@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nce_sim.errors import InputError
+from nce_sim.workload.images import Images
 from nce_sim.workload.layer import INPUT, Layer, Shape
 
 
@@ -98,9 +99,12 @@ class Workload:
                     digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def check_images(self, images: Tensor) -> None:
-        """Raise InputError unless `images` is a finite float32 tensor N x `input_shape`."""
-        if not isinstance(images, Tensor) or images.dtype is not torch.float32:
+    def check_images(self, images: Images) -> None:
+        """Raise InputError unless `images` are finite, float32, N x `input_shape`.
+
+        Lazy images stay unread: they check their values when they are.
+        """
+        if not isinstance(images, Images) or images.dtype is not torch.float32:
             given = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise InputError(f"images must be a float32 tensor, not {given}")
         if tuple(images.shape[1:]) != self.input_shape or len(images) == 0:
@@ -108,10 +112,10 @@ class Workload:
                 f"images have shape {tuple(images.shape)}; network '{self.name}' reads "
                 f"N x {' x '.join(map(str, self.input_shape))} with N at least 1"
             )
-        if not torch.stack(images.aminmax()).isfinite().all():
+        if isinstance(images, Tensor) and not torch.stack(images.aminmax()).isfinite().all():
             raise InputError("images hold NaN or infinity")
 
-    def check_labels(self, images: Tensor, labels: Tensor) -> None:
+    def check_labels(self, images: Images, labels: Tensor) -> None:
         """Raise InputError unless `labels` holds one class index for each image."""
         if not isinstance(labels, Tensor) or labels.dtype is not torch.int64:
             given = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__

@@ -3,22 +3,21 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import nn
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.errors import InputError
 from nce_sim.workload.capture import capture
+from nce_sim.workload.data_config import GivenData, find_data
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.weights import load_weights
 
 DESCRIPTION = "model.yaml"
 
@@ -31,10 +30,10 @@ class ModelDescription(Strict):
     architecture: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:factory")
     arguments: dict[str, Any] = Field(default_factory=dict)
     input_shape: list[PositiveInt] = Field(min_length=1, max_length=3)
-    weights: str | None = Field(default=None, description="safetensors file beside this one")
+    weights: str | None = Field(default=None, description="file of tensors beside this")
     weights_sha256: str | None = None
     seed: int | None = Field(default=None, ge=0, description="of random weights")
-    data: str | None = Field(default=None, description="the data set it was trained on")
+    data: GivenData | None = Field(default=None, description="what it was trained on")
 
     @model_validator(mode="after")
     def _weights_or_seed(self) -> "ModelDescription":
@@ -50,12 +49,20 @@ def load_description(name_or_path: str | Path) -> tuple[ModelDescription, Path]:
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        return load_yaml(path, ModelDescription), path.parent
+        return _read(path), path.parent
     if not (path / DESCRIPTION).is_file():
         path = bundled("models") / str(name_or_path)
         if not (path / DESCRIPTION).is_file():
             raise unknown_name("model", str(name_or_path), list_models())
-    return load_yaml(path / DESCRIPTION, ModelDescription), path
+    return _read(path / DESCRIPTION), path
+
+
+def _read(path: Path) -> ModelDescription:
+    """Read a description, and find the folder of its data beside it."""
+    description = load_yaml(path, ModelDescription)
+    if description.data is None:
+        return description
+    return description.model_copy(update={"data": find_data(description.data, path.parent)})
 
 
 def list_models() -> list[str]:
@@ -81,7 +88,7 @@ def load_module(name_or_path: str | Path) -> nn.Module:
         torch.manual_seed(description.seed or 0)
         module = _build(description, folder)
     if description.weights is not None:
-        _load_weights(module, folder / description.weights, description.weights_sha256)
+        load_weights(module, folder / description.weights, description.weights_sha256)
     return module.eval()
 
 
@@ -112,20 +119,3 @@ def _build(description: ModelDescription, folder: Path) -> nn.Module:
             f"{type(module).__name__}, not a torch module"
         )
     return module
-
-
-def _load_weights(module: nn.Module, path: Path, expected_sha256: str | None) -> None:
-    try:
-        content = path.read_bytes()
-    except OSError as reason:
-        raise InputError(f"cannot read the weights {path}: {reason}") from reason
-    found = sha256(content).hexdigest()
-    if expected_sha256 is not None and found != expected_sha256:
-        raise InputError(
-            f"the weights {path} are damaged or others than described: SHA-256 {found}, "
-            f"{DESCRIPTION} says {expected_sha256}"
-        )
-    try:
-        module.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError, ValueError) as reason:
-        raise InputError(f"the weights {path} do not fit the network: {reason}") from reason
