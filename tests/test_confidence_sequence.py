@@ -211,12 +211,12 @@ def test_paired_differences_of_sampled_results_cover():
     random = np.random.default_rng(9)
     covered = 0
     for _ in range(CAMPAIGNS):
-        shared = binary(random, 0.1, 250)
-        first = np.maximum(shared, binary(random, 0.05, 250))
-        second = np.maximum(shared, binary(random, 0.15, 250))
-        stops = [sampled(each, 0.15).trials for each in (first, second)]
+        shared = binary(random, 0.1, 120)
+        first = np.maximum(shared, binary(random, 0.05, 120))
+        second = np.maximum(shared, binary(random, 0.15, 120))
+        stops = [sampled(each, 0.2).trials for each in (first, second)]
         count = min(stops)
-        mean = estimate_at(count, second[:count] - first[:count], [0.15, 0.07], 0.95, -1.0)
+        mean = estimate_at(count, second[:count] - first[:count], [0.2, 0.1], 0.95, -1.0)
         covered += mean.low <= 0.9 * 0.1 <= mean.high
     assert_covers(covered)
 
