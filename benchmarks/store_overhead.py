@@ -24,11 +24,11 @@ class Nothing:
 
     @property
     def identity(self) -> str:
-        """A number, as an identity."""
+        """Return the number in 32 digits."""
         return f"{self.number:032x}"
 
     def compute(self, _: Shared) -> Record:
-        """Return twenty numbers."""
+        """Return 20 fields."""
         return {f"field {field}": self.number / (field + 1) for field in range(20)}
 
 

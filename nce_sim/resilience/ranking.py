@@ -375,7 +375,7 @@ def sum_over_blocks(
 def _sum_part(
     network: Workload,
     scores: BlockScores,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     device: str,
     progress: Progress | None,
