@@ -110,6 +110,8 @@ def test_rows_give_the_objectives_they_hold():
     assert found.names == ("lost_accuracy", "energy_uj")
     assert found.points == (0, 2)
     assert found.values.tolist() == [[0.25, 2.0], [0.0, 3.0]]
+    scored = objectives_of([{"accuracy": 0.75, "score": 0.5, "energy_uj": 2.0}])
+    assert scored.names == ("lost_score", "energy_uj")
     assert objectives_of([{"latency_us": 1.5}]).names == ("latency_us",)
-    with pytest.raises(InputError, match="none of accuracy, energy_uj"):
+    with pytest.raises(InputError, match="none of accuracy, score, energy_uj"):
         objectives_of([{"method": "lrp"}])

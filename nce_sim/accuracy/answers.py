@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,21 @@ class Answers:
 
     classes: NDArray[np.int16]
     confidences: NDArray[np.float32] | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return both as a NumPy archive."""
+        archive = BytesIO()
+        held: dict[str, NDArray[np.generic]] = {"classes": self.classes}
+        if self.confidences is not None:
+            held["confidences"] = self.confidences
+        np.savez(archive, **held)  # type: ignore[arg-type]
+        return archive.getvalue()
+
+    @staticmethod
+    def of(content: bytes) -> "Answers":
+        """Return the answers that `to_bytes` wrote."""
+        with np.load(BytesIO(content), allow_pickle=False) as archive:
+            return Answers(archive["classes"], archive.get("confidences"))
 
     def __getitem__(self, key: Any) -> "Answers":
         """Return the answers at some places, as NumPy picks them."""

@@ -92,6 +92,7 @@ def evaluate(
     progress: Progress | None = None,
     calibration: Calibration | None = None,
     outcome: Outcome | None = None,
+    fault_free: Answers | None = None,
 ) -> AccuracyResult:
     """Measure the accuracy of `network` with `faults` on the unprotected neurons of `split`.
 
@@ -104,7 +105,8 @@ def evaluate(
     drawn. It is a confidence sequence: valid although it was looked at on the way.
 
     `outcome` says how harmful an answer is; a wrong one has harm 1 if it is not given. The result
-    has the mean harm beside the accuracy.
+    has the mean harm beside the accuracy. `fault_free` are the answers to all images without faults
+    (`fault_free_answers`), where they are known already from another evaluation.
 
     `images` is float32 N x the network's input shape, `labels` int64 N. If `precision` is not
     given it is float32, or the machine's number format for faults of the hardware. "int8" needs a
@@ -134,12 +136,14 @@ def evaluate(
         raise InputError(f"realisations must be at least 1, not {realisations}")
     outcome = outcome or TOP1
     check_outcome(outcome)
+    if fault_free is not None:
+        _check_answers(fault_free, len(images), outcome)
     if half_width is None:
         order = np.arange(len(images))
         predictions = predict_variants(
             network, images, [variant], seed=seed, realisations=realisations, precision=precision,
             device=device, progress=progress, calibration=calibration,
-            with_confidence=outcome.needs_confidence,
+            with_confidence=outcome.needs_confidence, fault_free=fault_free,
         )  # fmt: skip
         harms = [
             judged(outcome, predictions.of(0, realisation), labels.numpy())
@@ -157,10 +161,10 @@ def evaluate(
             executable, Injector(executable, split, faults), images, labels.numpy(), outcome,
             half_width, 10 * realisations * len(images), seed, confidence,
         )  # fmt: skip
-        clean = predict_variants(
-            network, images, [], precision=precision, device=device, calibration=calibration,
+        clean = fault_free or fault_free_answers(
+            network, images, precision=precision, device=device, calibration=calibration,
             with_confidence=outcome.needs_confidence,
-        ).fault_free  # fmt: skip
+        )  # fmt: skip
         answers, sampled, reached = sampler.sample(clean, progress, device)
         result = judge_drawn(
             answers, clean.classes, labels.numpy(), sampled, reached, precision, confidence, outcome
@@ -170,6 +174,22 @@ def evaluate(
     right = predict_variants(network, images, [], device=device).clean == labels.numpy()
     reference = clopper_pearson(int(right.sum()), len(right), confidence)
     return replace(result, float_reference=reference)
+
+
+def fault_free_answers(
+    network: Workload,
+    images: Images,
+    *,
+    precision: str = "float32",
+    device: str = "cpu",
+    calibration: Calibration | None = None,
+    with_confidence: bool = False,
+) -> Answers:
+    """Classify `images` without faults. Precision "int8" needs a `calibration`."""
+    return predict_variants(
+        network, images, [], precision=precision, device=device, calibration=calibration,
+        with_confidence=with_confidence,
+    ).fault_free  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,6 +227,7 @@ def predict_variants(
     resume_from: Path | None = None,
     calibration: Calibration | None = None,
     with_confidence: bool = False,
+    fault_free: Answers | None = None,
 ) -> Predictions:
     """Classify `images` without faults and under every variant.
 
@@ -214,6 +235,7 @@ def predict_variants(
     Variants that are alike to the bit are computed once. With `resume_from`, finished blocks are
     kept in that folder until all are done, and those that an interrupted run left are used.
     Precision "int8" needs a `calibration`. `with_confidence` keeps the answers' softmax as well.
+    `fault_free` are the answers without faults, where they are known already.
     """
     executable = prepare(network, precision, device, calibration)
     rows: dict[tuple[str, str], int] = {}
@@ -240,7 +262,8 @@ def predict_variants(
         if kept is not None:
             return block, kept, False
         runner = _BlockRunner(executable, images[block], length, memory.scratch, with_confidence)
-        return block, runner.predict_all(injectors, seed, realisations, block.start), True
+        known = None if fault_free is None else fault_free[block]
+        return block, runner.predict_all(injectors, seed, realisations, block.start, known), True
 
     with closing(in_order(compute, blocks(count, length), device)) as computed:
         for block, kept, new in computed:
@@ -287,9 +310,17 @@ class _BlockRunner:
             self.first_output = forward(executable, self.inputs, [self.first])
 
     def predict_all(
-        self, injectors: Sequence[Injector], seed: int, realisations: int, first: int
+        self,
+        injectors: Sequence[Injector],
+        seed: int,
+        realisations: int,
+        first: int,
+        fault_free: Answers | None,
     ) -> Block:
-        """Return the block's predictions without faults and under every variant."""
+        """Return the block's predictions without faults and under every variant.
+
+        Without faults they are computed unless they are known.
+        """
         shape = len(injectors), realisations, self.count
         classes = np.empty(shape, np.int16)
         sure = np.empty(shape, np.float32) if self.with_confidence else None
@@ -301,7 +332,7 @@ class _BlockRunner:
                 classes[row, realisation] = answers.classes
                 if sure is not None:
                     sure[row, realisation] = answers.confidences
-        return Block(self.predict(None), Answers(classes, sure))
+        return Block(fault_free or self.predict(None), Answers(classes, sure))
 
     def draws(self, seed: int, realisations: Sequence[int], places: Sequence[int]) -> BlockDraws:
         """Return the draws for the images at `places`, the last repeated like the padding."""
@@ -458,6 +489,13 @@ def mean_activation(
         layer.name: sums[layer.name] / (layer.neurons * len(images))
         for layer in network.neuron_layers
     }
+
+
+def _check_answers(fault_free: Answers, images: int, outcome: Outcome) -> None:
+    if len(fault_free.classes) != images:
+        raise InputError(f"{images} images, but {len(fault_free.classes)} fault-free answers")
+    if outcome.needs_confidence and fault_free.confidences is None:
+        raise InputError(f"'{outcome.name}' needs fault-free answers with their confidences")
 
 
 def _check(network: Workload, images: Images, labels: Tensor, precision: str) -> None:

@@ -145,6 +145,7 @@ class ConfusionCosts:
 
 
 TOP1 = TopOneWrong()
+TOP1_NAME = "top-1"
 KINDS = "top-1, costs=FILE.csv, confident=THRESHOLD, persistent=IMAGES or package.module:factory"
 
 
@@ -174,7 +175,7 @@ def judged(outcome: Outcome, answers: Answers, labels: NDArray[np.int64]) -> NDA
 def outcome_named(text: str) -> Outcome:
     """Return the outcome of a text like those in `KINDS`; raises InputError for others."""
     kind, _, value = text.partition("=")
-    if text == "top-1":
+    if text == TOP1_NAME:
         return TOP1
     if kind == "costs" and value:
         return ConfusionCosts.from_csv(Path(value))

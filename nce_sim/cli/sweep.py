@@ -11,7 +11,7 @@ from rich.console import Console
 from nce_sim.cli.options import JsonOption
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
-from nce_sim.files import check_writable, write_atomically
+from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
     from nce_sim.study.estimate import Estimate
@@ -51,12 +51,13 @@ def sweep(
 
     Example: nce-sim sweep digits --dry-run
     """
-    from nce_sim.config.study import draft_study
+    from nce_sim.config.study import draft_study, path_of_study
     from nce_sim.study.estimate import estimate
     from nce_sim.study.parallel import Engine
     from nce_sim.study.resources import Resources
     from nce_sim.study.store import Store
     from nce_sim.study.sweep import plan_sweep, run_sweep
+    from nce_sim.study.table import check_parquet, write_table
 
     if dask is not None and workers is not None:
         raise InputError("--workers goes without --dask: a cluster has its own workers")
@@ -72,34 +73,25 @@ def sweep(
     check_writable(out)
     check_writable(keep.folder, "--store")
     if parquet:
-        _check_parquet()
+        check_parquet()
     with stages(Console(stderr=True)) as stage:
         result = run_sweep(plan, keep, Engine(chosen, dask), stage)
         advance = stage("writing the page", 1)
-        from nce_sim.report.study_page import write_study
-        from nce_sim.report.sweep_rows import parquet_bytes, summary, sweep_report
+        from nce_sim.report.sweep_making import describe_sweep
+        from nce_sim.report.sweep_report import write_sweep
 
-        report = sweep_report(result)
-        write_study(report, out)
-        document = json.dumps(summary(result), indent=2) + "\n"
-        write_atomically(out / "summary.json", document.encode())
+        text = path_of_study(study).read_text(encoding="utf-8")
+        answer = write_sweep(result.rows, describe_sweep(result, text), out)
         if parquet:
-            write_atomically(out / "points.parquet", parquet_bytes(result))
+            write_table(result.rows, out / "points.parquet")
         advance(1)
     if as_json:
         typer.echo(json.dumps(result.rows, indent=2))
         return
     console = Console()
-    for sentence in report.headline:
+    for sentence in answer:
         console.print(sentence, soft_wrap=True, highlight=False)
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)
-
-
-def _check_parquet() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as reason:
-        raise InputError("--parquet needs pyarrow: pip install 'nce-sim[parquet]'") from reason
 
 
 def _print_plan(

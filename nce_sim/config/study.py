@@ -175,6 +175,11 @@ class AccuracySettings(Strict):
         default=None,
         description="None: float32, or the machine's number format for faults in its hardware",
     )
+    outcome: Name = Field(
+        default="top-1",
+        description="what is harmful: top-1 (a wrong answer), costs=FILE.csv, confident=THRESHOLD, "
+        "persistent=IMAGES or package.module:factory",
+    )
     calibration_images: PositiveInt = Field(
         default=500, description="training images for mean activations, int8 and clipping"
     )
@@ -232,7 +237,7 @@ def draft_study(name_or_path: str | Path) -> StudyDraft:
 
     Raises InputError for an unknown name and for a file that is no YAML.
     """
-    document = read_yaml(_path_of(name_or_path))
+    document = read_yaml(path_of_study(name_or_path))
     return StudyDraft(document, salvage(document, StudyConfig))
 
 
@@ -241,10 +246,14 @@ def load_study(name_or_path: str | Path) -> StudyConfig:
 
     Raises InputError for an unknown name and for a file that does not fit the schema.
     """
-    return load_yaml(_path_of(name_or_path), StudyConfig)
+    return load_yaml(path_of_study(name_or_path), StudyConfig)
 
 
-def _path_of(name_or_path: str | Path) -> Path:
+def path_of_study(name_or_path: str | Path) -> Path:
+    """Return the file of a bundled study by name, or of any by its path.
+
+    Raises InputError for an unknown name.
+    """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = bundled("studies") / f"{name_or_path}.yaml"

@@ -75,6 +75,7 @@ def _share(name: str, label: str, better: Better | None) -> Measure:
 
 
 KNOWN = (
+    _share("score", "Score", "most"),
     _share("accuracy", "Accuracy", "most"),
     _share("sdc", "Silent errors", "least"),
     _share("critical_sdc", "Critical silent errors", "least"),
@@ -88,7 +89,8 @@ KNOWN = (
 """The measures of a sweep, in the order in which pages show them."""
 
 ACCOUNTS = (
-    "confidence", "inferences", "fault_free", "half_width_reached", "latency_cycles", "identity",
+    "confidence", "inferences", "fault_free", "fault_free_score", "half_width_reached",
+    "latency_cycles", "identity",
 )  # fmt: skip
 """Columns that are neither measures nor settings."""
 
@@ -97,7 +99,22 @@ COLUMN_NAMES = {
     "method": "Ranking",
     "inferences": "Inferences",
     "fault_free": "Fault-free",
+    "fault_free_score": "Fault-free score",
 }
+
+
+def quality_of(rows: Rows) -> str:
+    """Return the column that tells how well points answer.
+
+    "score" is one minus the mean harm of what the study calls harmful; without it, a wrong answer
+    is the harm, and "accuracy" is that.
+    """
+    return "score" if any(is_number(row.get("score")) for row in rows) else "accuracy"
+
+
+def fault_free_of(quality: str) -> str:
+    """Return the column that has a quality without faults."""
+    return "fault_free_score" if quality == "score" else "fault_free"
 
 
 def is_number(value: object) -> bool:
@@ -147,8 +164,16 @@ def settings_of(rows: Rows) -> list[str]:
 
 
 def varied_of(rows: Rows) -> list[str]:
-    """Return the settings that differ between rows."""
-    return [name for name in settings_of(rows) if len({row[name] for row in rows}) > 1]
+    """Return the settings that differ between rows.
+
+    A ranking is told by its method, and by its recipe only where rows share a method.
+    """
+    varied = [name for name in settings_of(rows) if len({row[name] for row in rows}) > 1]
+    if "ranking" in varied and "method" in varied:
+        methods = {row["method"] for row in rows}
+        if len({(row["method"], row["ranking"]) for row in rows}) == len(methods):
+            varied.remove("ranking")
+    return varied
 
 
 def constants_of(rows: Rows) -> list[tuple[str, str]]:

@@ -8,12 +8,12 @@ from markupsafe import Markup
 
 from nce_sim.report.measures import (
     Measure,
-    Row,
     Rows,
     Value,
     column_name,
     is_number,
     measures_of,
+    quality_of,
     setting_text,
     values_of,
     varied_of,
@@ -160,20 +160,17 @@ def start_colour(settings: Sequence[str]) -> str | None:
 
 def hardest(rows: Rows, setting: str) -> Value:
     """Return the value of a setting whose points are least accurate; the first without accuracy."""
+    quality = quality_of(rows)
 
-    def accuracy(value: Value) -> float:
+    def mean(value: Value) -> float:
         of_value: list[float] = [
-            float(row["accuracy"])  # type: ignore[arg-type]
+            float(row[quality])  # type: ignore[arg-type]
             for row in rows
-            if row[setting] == value and _has_accuracy(row)
+            if row[setting] == value and is_number(row.get(quality))
         ]
         return sum(of_value) / len(of_value) if of_value else 1.0
 
-    return min(values_of(rows, setting), key=accuracy)
-
-
-def _has_accuracy(row: Row) -> bool:
-    return is_number(row.get("accuracy"))
+    return min(values_of(rows, setting), key=mean)
 
 
 def embedded(data: dict[str, Any]) -> Markup:

@@ -10,8 +10,10 @@ from nce_sim.report.measures import (
     Rows,
     Value,
     describe,
+    fault_free_of,
     is_number,
     measures_of,
+    quality_of,
     varied_of,
 )
 from nce_sim.report.style import method_name
@@ -27,6 +29,7 @@ MOST_GROUPS = 12
 COSTS = ("energy_uj", "latency_us", "area_mm2")
 OBJECTIVE_NAMES = {
     "lost_accuracy": "accuracy",
+    "lost_score": "score",
     "energy_uj": "energy",
     "latency_us": "latency",
     "area_mm2": "area",
@@ -40,7 +43,7 @@ def answers(rows: Rows) -> list[str]:
     groups = groups_of(rows)
     told = groups[:MOST_GROUPS]
     found = []
-    if "accuracy" in measures:
+    if quality_of(rows) in measures:
         found += [_frugal(group, measures, varied) for group in told]
         found += [sentence for group in told if (sentence := _leader(group, varied))]
     else:
@@ -75,14 +78,15 @@ def _start(prefix: str, sentence: str) -> str:
 
 def _frugal(group: Group, measures: Mapping[str, Measure], varied: Sequence[str]) -> str:
     """Say which point is cheapest among those that lose at most `MOST_LOST` to faults."""
-    rows = [row for row in group.rows if is_number(row.get("accuracy"))]
+    quality = quality_of(group.rows)
+    rows = [row for row in group.rows if is_number(row.get(quality))]
     cost = next((measures[name] for name in COSTS if name in measures), None)
-    kept = [row for row in rows if _lost(row, "accuracy") <= MOST_LOST]
+    kept = [row for row in rows if _lost(row, quality) <= MOST_LOST]
     limit = f"at most {100 * MOST_LOST:g}{SPACE}point lost"
     if not kept:
-        best = max(rows, key=lambda row: float(row["accuracy"]), default=None)  # type: ignore[arg-type]
+        best = max(rows, key=lambda row: float(row[quality]), default=None)  # type: ignore[arg-type]
         if best is None:
-            return _start(where(group), "no point has its accuracy measured.")
+            return _start(where(group), f"no point has its {quality} measured.")
         return _start(
             where(group),
             f"no point has {limit}; the most accurate one reaches "
@@ -103,7 +107,7 @@ def _frugal(group: Group, measures: Mapping[str, Measure], varied: Sequence[str]
 
 def _lost(row: Row, column: str) -> float:
     """Return the accuracy lost to faults; what the network lacks without faults is not lost."""
-    value, free = row.get(column), row.get("fault_free")
+    value, free = row.get(column), row.get(fault_free_of(column.partition("_")[0]))
     if not is_number(value):
         return 1.0
     # A hair of room: the difference of two decimal fractions is not exact.
@@ -116,9 +120,10 @@ def _is_sure(row: Row) -> bool:
     What is lost is at most the share of answers that only faults made wrong, `critical_sdc`, whose
     interval is narrow where that is small. With nothing on PEs, nothing is struck.
     """
-    wrong = row.get("critical_sdc_high")
+    quality = quality_of([row])
+    wrong = row.get("critical_sdc_high") if quality == "accuracy" else None
     return (
-        _lost(row, "accuracy_low") <= MOST_LOST
+        _lost(row, f"{quality}_low") <= MOST_LOST
         or (is_number(wrong) and float(wrong) <= MOST_LOST)  # type: ignore[arg-type]
         or row.get("unprotected_neurons_share", row.get("fraction")) == 0
     )
@@ -140,13 +145,14 @@ def _point(
     row: Row, cost: Measure | None, measures: Mapping[str, Measure], varied: Sequence[str]
 ) -> str:
     price = f"{cost.in_words(row)}: " if cost else ""
-    return f"{price}{describe(row, varied)}, accuracy {_accuracy(row, measures)}"
+    return f"{price}{describe(row, varied)}, {quality_of([row])} {_accuracy(row, measures)}"
 
 
 def _accuracy(row: Row, measures: Mapping[str, Measure]) -> str:
-    free = row.get("fault_free")
+    quality = quality_of([row])
+    free = row.get(fault_free_of(quality))
     beside = f" against {100 * float(free):.1f}{SPACE}% without faults" if is_number(free) else ""  # type: ignore[arg-type]
-    return measures["accuracy"].in_words(row) + beside
+    return measures[quality].in_words(row) + beside
 
 
 # Who leads.
@@ -191,9 +197,10 @@ def standings_of(group: Group, others: Sequence[str]) -> tuple[list[Standing], i
 
     Splits that are the same for every ranking (nothing or everything on PEs) do not count.
     """
+    quality = quality_of(group.rows)
     by_split: dict[tuple[Value, ...], dict[str, Row]] = {}
     for row in group.rows:
-        ends = (row.get("accuracy"), row.get("accuracy_low"), row.get("accuracy_high"))
+        ends = (row.get(quality), row.get(f"{quality}_low"), row.get(f"{quality}_high"))
         if row.get("fraction") not in (0, 1) and all(map(is_number, ends)):
             key = tuple(row[name] for name in others)
             by_split.setdefault(key, {})[str(row["method"])] = row
@@ -208,9 +215,9 @@ def standings_of(group: Group, others: Sequence[str]) -> tuple[list[Standing], i
     standings = [
         Standing(
             method,
-            mean(method, "accuracy"),
-            mean(method, "accuracy_low"),
-            mean(method, "accuracy_high"),
+            mean(method, quality),
+            mean(method, f"{quality}_low"),
+            mean(method, f"{quality}_high"),
         )
         for method in methods
     ]
@@ -254,7 +261,7 @@ def brackets(rows: Rows) -> str:
     if "accuracy" in names or "sdc" in names:
         levels = sorted(_levels(rows))
         at = f"{join([f'{100 * level:g}{SPACE}%' for level in levels])} " if levels else ""
-        found.append(f"{at}intervals for accuracy and errors")
+        found.append(f"{at}intervals for {quality_of(rows)} and errors")
     if "energy_uj" in names or "area_mm2" in names:
         found.append("the range of the technology table for energy and area")
     return f"Brackets are {join(found)}." if found else ""

@@ -16,6 +16,7 @@ from nce_sim.report.measures import (
     column_name,
     is_number,
     measures_of,
+    quality_of,
     setting_text,
     values_of,
     varied_of,
@@ -56,11 +57,12 @@ def figures_of(rows: Rows) -> Drawn:
     measures = {measure.name: measure for measure in measures_of(rows)}
     varied = varied_of(rows)
     found: Drawn = {}
-    if "accuracy" in measures and "fraction" in varied:
+    quality = quality_of(rows)
+    if quality in measures and "fraction" in varied:
         found["accuracy"] = (
-            figure_accuracy(rows, measures["accuracy"]),
-            "Accuracy over the share of the neurons that was asked to be unprotected, with the "
-            f"intervals. {_first_panels(rows)}",
+            figure_accuracy(rows, measures[quality]),
+            f"{measures[quality].label} over the share of the neurons that was asked to be "
+            f"unprotected, with the intervals. {_first_panels(rows)}",
         )
     good = [measure for measure in measures.values() if measure.better is not None]
     if len(good) >= 2:
@@ -114,7 +116,7 @@ def _depends(rows: Rows, cost: Measure, setting: str) -> bool:
 def figure_accuracy(rows: Rows, accuracy: Measure) -> Figure:
     """Return accuracy over the asked fraction, a panel for each network and fault."""
     groups = groups_of(rows)[:MOST_PANELS]
-    figure, panels = _panels(len(groups), "Accuracy over the unprotected share")
+    figure, panels = _panels(len(groups), f"{accuracy.label} over the unprotected share")
     colour = (
         "method"
         if "method" in varied_of(rows)

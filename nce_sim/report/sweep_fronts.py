@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nce_sim.report.measures import Row, Rows, is_number, varied_of
+from nce_sim.report.measures import Row, Rows, is_number, quality_of, varied_of
 from nce_sim.report.pareto_plot import APART
 from nce_sim.study.pareto import OBJECTIVES, hypervolume, non_dominated, objectives_of
 
-LOST = OBJECTIVES["accuracy"]
+LOST = (OBJECTIVES["accuracy"], OBJECTIVES["score"])
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def front_of(group: Group) -> Front | None:
 
 def _volume(names: tuple[str, ...], values: NDArray[np.float64], rows: Sequence[Row]) -> Volume:
     best = np.array([
-        0.0 if name == LOST else values[:, at].min() for at, name in enumerate(names)
+        0.0 if name in LOST else values[:, at].min() for at, name in enumerate(names)
     ])  # fmt: skip
     corner = values.max(axis=0)
 
@@ -95,11 +95,13 @@ def _volume(names: tuple[str, ...], values: NDArray[np.float64], rows: Sequence[
         return hypervolume((of - best) / (corner - best), np.ones(len(names)))
 
     ends: list[float | None] = [None, None]
-    columns = ("accuracy_low", "accuracy_high")
-    if LOST in names and all(is_number(row.get(name)) for row in rows for name in columns):
+    quality = quality_of(rows)
+    columns = (f"{quality}_low", f"{quality}_high")
+    lost = OBJECTIVES[quality]
+    if lost in names and all(is_number(row.get(name)) for row in rows for name in columns):
         for number, column in enumerate(columns):
             moved = values.copy()
-            moved[:, names.index(LOST)] = [1 - float(row[column]) for row in rows]  # type: ignore[arg-type]
+            moved[:, names.index(lost)] = [1 - float(row[column]) for row in rows]  # type: ignore[arg-type]
             ends[number] = share(moved)
     return Volume(share(values), ends[0], ends[1], dict(zip(names, corner.tolist(), strict=True)))
 

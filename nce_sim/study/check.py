@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from nce_sim.accuracy.outcomes import TOP1_NAME, outcome_named
 from nce_sim.config.campaign import DropoutFault, NoiseFault
 from nce_sim.config.loader import Mistake, Place
 from nce_sim.config.machine import Machine
@@ -111,6 +112,9 @@ class Check:
                 self.say(("measure", number), f"{what} stands there twice")
         if self.accuracy is None and study.accuracy is not None:
             self.say(("accuracy",), "has no effect: measure does not name accuracy")
+        if self.accuracy is not None:
+            with self.noting(("accuracy", "outcome")):
+                outcome_named(self.accuracy.outcome)
         given = set() if study.accuracy is None else study.accuracy.model_fields_set
         if "calibration_images" in given and not self._calibrates():
             self.say(
@@ -150,11 +154,17 @@ class Check:
             return
         if self.lacks((*place, "faults"), axes.faults):
             self.say((*place, "faults"), "accuracy is measured under faults: give some")
-        if self.accuracy.half_width is not None:
-            for number in in_hardware:
+        for number in in_hardware:
+            if self.accuracy.half_width is not None:
                 self.say(
                     (*place, "faults", number),
                     "half_width goes with one dropout or gaussian_noise: take realisations",
+                )
+            if self.accuracy.outcome != TOP1_NAME:
+                self.say(
+                    (*place, "faults", number),
+                    f"outcome {self.accuracy.outcome} goes with one dropout or gaussian_noise: "
+                    f"take outcome {TOP1_NAME}",
                 )
 
     def _networks(self, place: Place, axes: Axes) -> list[str]:

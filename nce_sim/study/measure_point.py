@@ -13,8 +13,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nce_sim.accuracy.evaluate import AccuracyResult, evaluate, mean_activation
-from nce_sim.accuracy.statistics import Proportion
+from nce_sim.accuracy.accuracy_result import AccuracyResult
+from nce_sim.accuracy.answers import Answers
+from nce_sim.accuracy.evaluate import evaluate, fault_free_answers, mean_activation
+from nce_sim.accuracy.outcomes import TOP1_NAME, Outcome, judged, outcome_named
+from nce_sim.accuracy.statistics import Estimate, Proportion
 from nce_sim.config.machine import Machine
 from nce_sim.config.vary import changed_machine
 from nce_sim.errors import InputError
@@ -188,16 +191,51 @@ class _Measurement:
         if calibrates(settings, point.faults):
             means, calibration = self._seen_in_training(settings.calibration_images)
         faults = faults_of(point.faults, self.machine, means)
-        alone = on_outputs(point.faults)
-        paper = not any(hasattr(fault, "site") for fault in faults)
+        if not on_outputs(point.faults):
+            paper = not any(hasattr(fault, "site") for fault in faults)
+            result = evaluate(
+                self.network, test.images, test.labels, split, faults,
+                schedule=self.run(split).schedule, realisations=settings.realisations or 1,
+                seed=point.seed, confidence=settings.confidence, calibration=calibration,
+                precision=settings.precision or ("float32" if paper else None),
+            )  # fmt: skip
+            return accuracy_columns(result)
+        outcome = outcome_named(settings.outcome)
+        fault_free = self._fault_free(test, calibration, outcome)
         result = evaluate(
-            self.network, test.images, test.labels, split, faults[0] if alone else faults,
-            schedule=None if alone else self.run(split).schedule,
+            self.network, test.images, test.labels, split, faults[0],
             half_width=settings.half_width, realisations=settings.realisations or 1,
             seed=point.seed, confidence=settings.confidence, calibration=calibration,
-            precision=settings.precision or ("float32" if paper else None),
+            precision=settings.precision, outcome=outcome, fault_free=fault_free,
         )  # fmt: skip
-        return accuracy_columns(result)
+        found = accuracy_columns(result)
+        if settings.outcome != TOP1_NAME:
+            harm = judged(outcome, fault_free, test.labels.numpy()).mean()
+            found |= {"outcome": outcome.name, **_rate("score", result.harm.complement)}
+            found["fault_free_score"] = 1 - float(harm)
+        return found
+
+    def _fault_free(
+        self, test: Dataset, calibration: Calibration | None, outcome: Outcome
+    ) -> Answers:
+        """Return the answers without faults, which all points of a network share."""
+        assert self.point.accuracy is not None
+        precision = self.point.accuracy.precision or "float32"
+        scales = calibration if precision == "int8" else None
+        key = identity_of(
+            "fault-free answers", self.point.network.identity,
+            self.point.input_hashes["test images"], precision,
+            None if scales is None else self.point.input_hashes["calibration images"],
+            outcome.needs_confidence,
+        )  # fmt: skip
+
+        def answer() -> Answers:
+            return fault_free_answers(
+                self.network, test.images, precision=precision, calibration=scales,
+                with_confidence=outcome.needs_confidence,
+            )  # fmt: skip
+
+        return self.shared.get("fault-free answers", key, answer, Answers.to_bytes, Answers.of)
 
     def _seen_in_training(self, count: int) -> tuple[Mapping[str, float], Calibration]:
         """Return mean activations and the calibration."""
@@ -257,7 +295,7 @@ def accuracy_columns(result: AccuracyResult) -> Record:
     }
 
 
-def _rate(name: str, rate: Proportion) -> Record:
+def _rate(name: str, rate: Proportion | Estimate) -> Record:
     return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
 
 

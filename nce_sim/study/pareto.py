@@ -19,6 +19,7 @@ MOST_OBJECTIVES = 4
 
 OBJECTIVES: Mapping[str, str] = {
     "accuracy": "lost_accuracy",
+    "score": "lost_score",
     "energy_uj": "energy_uj",
     "latency_us": "latency_us",
     "area_mm2": "area_mm2",
@@ -42,10 +43,13 @@ class Objectives:
 def objectives_of(rows: Sequence[Mapping[str, object]]) -> Objectives:
     """Return the objectives among accuracy, energy, latency and area that the rows hold.
 
-    Accuracy (0 to 1) is turned into lost accuracy, 1 - accuracy. A row that lacks one of the
-    objectives that others have is left out. Raises InputError if no row has any.
+    Accuracy (0 to 1) is turned into lost accuracy, 1 - accuracy. Where rows have a score, that of
+    an outcome other than a wrong answer, it takes the place of accuracy. A row that lacks one of
+    the objectives that others have is left out. Raises InputError if no row has any.
     """
     held = [name for name in OBJECTIVES if any(_is_number(row.get(name)) for row in rows)]
+    if "score" in held:
+        held = [name for name in held if name != "accuracy"]
     if not held:
         raise InputError(
             f"the rows hold none of {', '.join(OBJECTIVES)}: there is nothing to weigh against "
@@ -66,7 +70,7 @@ def _is_number(value: object) -> bool:
 
 def _to_minimise(name: str, value: object) -> float:
     number = float(value)  # type: ignore[arg-type]
-    return 1 - number if name == "accuracy" else number
+    return 1 - number if name in ("accuracy", "score") else number
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:

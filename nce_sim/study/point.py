@@ -237,4 +237,7 @@ def _accuracy_inputs(
     if calibrates(settings, faults):
         images = settings.calibration_images
         found.append(("calibration images", resources.data_identity(data, "training", images)))
+    kind, _, file = settings.outcome.partition("=")
+    if kind == "costs":
+        found.append(("outcome file", file_identity(file)))
     return found

@@ -39,14 +39,19 @@ def write_table(rows: Sequence[Record], path: Path | str) -> None:
     write_atomically(path, content)
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
+def check_parquet() -> None:
+    """Raise InputError unless Parquet files can be written."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as reason:
         raise InputError(
             "Parquet needs a package that is not installed: pip install 'nce-sim[parquet]', "
-            "or name a file that ends in .csv"
+            "or take CSV"
         ) from reason
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    check_parquet()
+    buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
