@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
     from nce_sim.study.estimate import Estimate
-    from nce_sim.study.sweep import Plan
+    from nce_sim.study.store import Store
+    from nce_sim.study.sweep import Plan, SweepResult
 
 
 def sweep(
@@ -77,11 +79,7 @@ def sweep(
     with stages(Console(stderr=True)) as stage:
         result = run_sweep(plan, keep, Engine(chosen, dask), stage)
         advance = stage("writing the page", 1)
-        from nce_sim.report.sweep_making import describe_sweep
-        from nce_sim.report.sweep_report import write_sweep
-
-        text = path_of_study(study).read_text(encoding="utf-8")
-        answer = write_sweep(result.rows, describe_sweep(result, text), out)
+        answer = _write_page(result, keep, path_of_study(study), out)
         if parquet:
             write_table(result.rows, out / "points.parquet")
         advance(1)
@@ -92,6 +90,25 @@ def sweep(
     for sentence in answer:
         console.print(sentence, soft_wrap=True, highlight=False)
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)
+
+
+def _write_page(result: "SweepResult", keep: "Store", file: Path, out: Path) -> Sequence[str]:
+    """Write the page of a finished study; return its answer."""
+    from nce_sim.report.resilience_report import resilience_report
+    from nce_sim.report.study_page import write_study
+    from nce_sim.report.sweep_making import describe_sweep, making_of
+    from nce_sim.report.sweep_report import write_sweep
+    from nce_sim.study.sweep import rankings_of
+
+    study = result.study
+    if study.of_rankings:
+        report = resilience_report(
+            study.name, study.description, rankings_of(result, keep), making_of(result)
+        )
+        write_study(report, out)
+        return report.headline
+    text = file.read_text(encoding="utf-8")
+    return write_sweep(result.rows, describe_sweep(result, text), out)
 
 
 def _print_plan(

@@ -149,8 +149,8 @@ class Axes(Strict):
     vary: Annotated[tuple[Varied, ...], AnyNumber, OneOrMany] = ()
     rankings: Annotated[tuple[StudyRanking, ...], AtLeastOne, OneOrMany] = (StudyRanking(),)
     granularities: Annotated[tuple[Granularity, ...], AtLeastOne, OneOrMany] = ("neuron",)
-    fractions: Annotated[tuple[Share, ...], AtLeastOne, OneOrMany] = Field(
-        description="asked share of the neurons on PEs"
+    fractions: Annotated[tuple[Share, ...], AnyNumber, OneOrMany] = Field(
+        default=(), description="asked share of the neurons on PEs; none for resilience"
     )
     faults: Annotated[tuple[Faults, ...], AnyNumber, OneOrMany] = Field(
         default=(), description="each item is a fault, or a list of several at once"
@@ -197,11 +197,19 @@ class StudyConfig(Strict):
     name: Name
     description: Name
     measure: Annotated[
-        tuple[Literal["accuracy", "cost"], ...], AtLeastOne, OneOrMany
-    ] = ("accuracy", "cost")  # fmt: skip
+        tuple[Literal["accuracy", "cost", "resilience"], ...], AtLeastOne, OneOrMany
+    ] = Field(
+        default=("accuracy", "cost"),
+        description="of every point; or resilience, of the rankings and of nothing else",
+    )  # fmt: skip
     grid: Axes | None = None
     points: tuple[Axes, ...] = Field(default=(), strict=False)
     accuracy: AccuracySettings | None = None
+
+    @property
+    def of_rankings(self) -> bool:
+        """Whether the rankings themselves are looked at, not what comes of their splits."""
+        return "resilience" in self.measure
 
     @property
     def parts(self) -> list[tuple[Place, Axes]]:

@@ -65,7 +65,7 @@ def _maps(result: MainJobResult) -> dict[str, dict[str, list[list[float]]]]:
             method: relevance_map(ranking, layer).tolist()
             for method, ranking in result.rankings.items()
         }
-        for layer in spatial_layers(result.network)
+        for layer in spatial_layers(result.rankings[lead_method(result)])
     }
 
 

@@ -11,7 +11,12 @@ from nce_sim.report.accuracy_figures import figure_accuracy_dropout, figure_accu
 from nce_sim.report.causes_figure import figure_causes
 from nce_sim.report.cost_figures import figure_energy_breakdown
 from nce_sim.report.machine_figure import figure_machine
-from nce_sim.report.resilience_figures import figure_layer_resilience, figure_spatial_resilience
+from nce_sim.report.resilience_figures import (
+    LAYER_CAPTION,
+    SPATIAL_CAPTION,
+    figure_layer_resilience,
+    figure_spatial_resilience,
+)
 from nce_sim.report.roofline_figure import figure_roofline
 from nce_sim.report.selection import (
     end_run,
@@ -118,17 +123,13 @@ CHAPTERS = (
     Chapter("tornado", _tornado, TORNADO_CAPTION),
     Chapter(
         "layer_resilience",
-        figure_layer_resilience,
-        "With LRP the harmonic mean of a layer's resilience equals its number of neurons, but for "
-        "lost relevance, so its line lies at 1 (eq. 4 of the paper). A method whose line falls or "
-        "rises protects some layers at the cost of others.",
+        lambda result: figure_layer_resilience(result.rankings),
+        LAYER_CAPTION,
     ),
     Chapter(
         "spatial_resilience",
-        figure_spatial_resilience,
-        "Relevance over the positions of a map, summed over channels: 1 is an even spread, and "
-        "dark positions are protected first. In the difference, purple marks where the gradient "
-        "sees more relevance than the other method, orange where it sees less.",
+        lambda result: figure_spatial_resilience(result.rankings, lead_method(result)),
+        SPATIAL_CAPTION,
     ),
     Chapter(
         "timeline",

@@ -1,5 +1,7 @@
 """Where a network's resilience lies: over its layers, and over the maps of single layers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,28 +13,40 @@ from nce_sim.report.resilience_summary import (
     relevance_map,
     spatial_layers,
 )
-from nce_sim.report.selection import lead_method
 from nce_sim.report.style import SMALL, add_grid, method_look, method_name, new_figure, styled
-from nce_sim.study.main_job import MainJobResult
+from nce_sim.resilience.ranking import Ranking
+
+LAYER_CAPTION = (
+    "With LRP the harmonic mean of a layer's resilience equals its number of neurons, but for "
+    "lost relevance, so its line lies at 1 (eq. 4 of the paper). A method whose line falls or "
+    "rises protects some layers at the cost of others."
+)
+SPATIAL_CAPTION = (
+    "Relevance over the positions of a map, summed over channels: 1 is an even spread, and "
+    "dark positions are protected first. In the difference, purple marks where the gradient "
+    "sees more relevance than the other method, orange where it sees less."
+)
 
 
 @styled
-def figure_layer_resilience(result: MainJobResult) -> Figure:
+def figure_layer_resilience(rankings: Mapping[str, Ranking]) -> Figure:
     """Return the mean resilience of each layer divided by its neurons (Fig. 6 of the paper).
 
+    `rankings` are those of one network by their method.
     Scores other than LRP's have no scale of their own: their lines are divided by their
     geometric mean over the layers. Below, the share of neurons without any relevance.
     """
     figure = new_figure(4.8, "Mean resilience of a layer by its number of neurons")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    names = [layer.name for layer in result.network.neuron_layers]
-    for method in result.plan.methods:
-        layers = layer_resilience(result.rankings[method])
+    names: list[str] = []
+    for method, ranking in rankings.items():
+        layers = layer_resilience(ranking)
+        names = [layer.name for layer in layers]
         _draw_harmonic(upper, names, layers, method)
         share = [100 * layer.share_infinite for layer in layers]
         lower.plot(names, share, **method_look(method))
-    if "lrp" in result.plan.methods:
-        _draw_arithmetic(upper, names, layer_resilience(result.rankings["lrp"]))
+    if "lrp" in rankings:
+        _draw_arithmetic(upper, names, layer_resilience(rankings["lrp"]))
     upper.set_yscale("log")
     upper.set_ylabel("Mean resilience\nby neurons")
     lower.set_ylabel("Infinite (%\nof neurons)")
@@ -64,23 +78,23 @@ def _draw_arithmetic(axes: Axes, names: list[str], layers: list[LayerResilience]
 
 
 @styled
-def figure_spatial_resilience(result: MainJobResult) -> Figure | None:
+def figure_spatial_resilience(rankings: Mapping[str, Ranking], lead: str) -> Figure | None:
     """Return maps of relevance over the first and a middle layer (Fig. 5 of the paper).
 
-    Relevance is summed over the channels and divided by its mean over the positions. Beside the
-    lead method stand the gradient, where it was run, and the difference of the two. None if no
+    `rankings` are those of one network by their method. Relevance is summed over the channels and
+    divided by its mean over the positions. Beside the `lead` method stand the gradient, where it was run, and the difference of the two. None if no
     layer has more than one position.
     """
-    names = spatial_layers(result.network)
+    names = spatial_layers(rankings[lead])
     if not names:
         return None
-    methods = [lead_method(result)]
-    methods += ["gradient"] if "gradient" in result.plan.methods and methods != ["gradient"] else []
+    methods = [lead]
+    methods += ["gradient"] if "gradient" in rankings and lead != "gradient" else []
     title = "Relevance by position (multiples of the mean)"
     figure = new_figure(0.8 + 1.9 * len(names), title)
     panels = figure.subplots(len(names), len(methods) + (len(methods) == 2), squeeze=False)
     for row, name in zip(panels, names, strict=True):
-        maps = [relevance_map(result.rankings[method], name) for method in methods]
+        maps = [relevance_map(rankings[method], name) for method in methods]
         limit = max(float(each.max()) for each in maps)
         for axes, values, method in zip(row, maps, methods, strict=False):
             _draw_map(axes, values, (0, limit), "cividis_r")

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nce_sim.resilience.ranking import Ranking
-from nce_sim.workload.graph import Workload
 
 Map = NDArray[np.float64]
 """Rows x columns."""
@@ -57,9 +56,9 @@ def layer_resilience(ranking: Ranking) -> list[LayerResilience]:
     return layers
 
 
-def spatial_layers(network: Workload) -> list[str]:
+def spatial_layers(ranking: Ranking) -> list[str]:
     """Return the first layer that has positions and the middle one of all that have some."""
-    names = [layer.name for layer in network.neuron_layers if layer.positions > 1]
+    names = [name for name, each in ranking.relevance.items() if each[0].size > 1]
     return list(dict.fromkeys((names[0], names[len(names) // 2]))) if names else []
 
 

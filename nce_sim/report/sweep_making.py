@@ -11,6 +11,14 @@ from nce_sim.study.sweep import SweepResult
 
 def describe_sweep(result: SweepResult, configuration: str) -> SweepDescription:
     """Return the description of a finished study; `configuration` is the text of its file."""
+    study = result.study
+    return SweepDescription(
+        study.name, study.description.strip(), tuple(making_of(result)), configuration
+    )
+
+
+def making_of(result: SweepResult) -> list[tuple[str, str]]:
+    """Return names and values of what a study was made with."""
     networks = {each.network.name: each.network.identity for each in result.points}
     machines = {
         (each.machine.name, each.machine.identity): None
@@ -19,7 +27,7 @@ def describe_sweep(result: SweepResult, configuration: str) -> SweepDescription:
     }
     inputs = {name: value for each in result.points for name, value in each.inputs}
     seeds = sorted({each.seed for each in result.points})
-    making = [
+    return [
         ("nce-sim", __version__),
         ("torch", torch.__version__),
         ("Random generators", DRAWS),
@@ -28,8 +36,6 @@ def describe_sweep(result: SweepResult, configuration: str) -> SweepDescription:
         *_machines(list(machines)),
         *((f"{name[0].upper()}{name[1:]}", value) for name, value in sorted(inputs.items())),
     ]
-    study = result.study
-    return SweepDescription(study.name, study.description.strip(), tuple(making), configuration)
 
 
 MOST_MACHINES = 8

@@ -110,6 +110,8 @@ class Check:
         for number, what in enumerate(study.measure):
             if what in study.measure[:number]:
                 self.say(("measure", number), f"{what} stands there twice")
+        if study.of_rankings and len(set(study.measure)) > 1:
+            self.say(("measure",), "resilience is looked at alone: make another study of the rest")
         if self.accuracy is None and study.accuracy is not None:
             self.say(("accuracy",), "has no effect: measure does not name accuracy")
         if self.accuracy is not None:
@@ -134,6 +136,12 @@ class Check:
         in_hardware = [number for number, each in enumerate(axes.faults) if not on_outputs(each)]
         weighed = [n for n, each in enumerate(axes.rankings) if each.objective != "neurons"]
         cost = "cost" in self.study.measure
+        if self.study.of_rankings:
+            for name in ("fractions", "granularities", "faults"):
+                if name in axes.model_fields_set:
+                    self.say((*place, name), "has no effect: measure names resilience")
+        elif self.lacks((*place, "fractions"), axes.fractions):
+            self.say((*place, "fractions"), "says which share of the neurons is on PEs: give some")
         if self.lacks((*place, "machines"), axes.machines):
             if cost:
                 self.say((*place, "machines"), "cost is measured on a machine: name one")

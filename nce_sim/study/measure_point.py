@@ -70,6 +70,11 @@ def measure_point(point: Point, shared: Shared) -> Record:
     return _Measurement(point, shared).record()
 
 
+def ranking_of(point: Point, shared: Shared) -> Ranking:
+    """Return the ranking of a point. Raises InputError if a file changed since it was made."""
+    return _Measurement(point, shared).ranking()
+
+
 class _Measurement:
     """One point on its way from names to figures."""
 

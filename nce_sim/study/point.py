@@ -181,6 +181,7 @@ def _points(config: StudyConfig, axes: Axes, resources: Resources) -> Iterator[P
         _machine(*each, resources) for each in variants(axes)
     ] or [(None, ())]
     fault_sets: tuple[Faults, ...] = axes.faults or ((),)
+    fractions = (0.0,) if config.of_rankings else axes.fractions
     traces = {faults: tuple(traces_of(faults)) for faults in fault_sets}
     for name in axes.networks:
         network = resources.network(name)
@@ -189,7 +190,7 @@ def _points(config: StudyConfig, axes: Axes, resources: Resources) -> Iterator[P
         for (machine, changes), ranking in product(machines, axes.rankings):
             hashes = _ranking_inputs(ranking, data, resources)
             for granularity, fraction, faults, seed in product(
-                axes.granularities, axes.fractions, fault_sets, axes.seeds
+                axes.granularities, fractions, fault_sets, axes.seeds
             ):
                 inputs = (
                     *hashes,

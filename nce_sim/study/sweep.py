@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nce_sim.config.study import StudyConfig, StudyDraft
-from nce_sim.study.measure_point import PointTask
+from nce_sim.resilience.ranking import Ranking
+from nce_sim.study.measure_point import PointTask, ranking_of
 from nce_sim.study.parallel import Engine, run_tasks
 from nce_sim.study.point import Point, check_study, expand
 from nce_sim.study.resources import Resources
@@ -74,6 +75,12 @@ def run_sweep(plan: Plan, store: Store, engine: Engine, stage: Stage) -> SweepRe
         assert record is not None
         records.append(record)
     return SweepResult(plan.study, plan.points, _uniform(records, varied_fields(plan.points)))
+
+
+def rankings_of(result: SweepResult, store: Store) -> list[Ranking]:
+    """Return the rankings of a study's points, each once, from what its points share."""
+    found = (ranking_of(point, store.shared) for point in result.points)
+    return list({id(each): each for each in found}.values())
 
 
 def varied_fields(points: Sequence[Point]) -> list[str]:
