@@ -148,7 +148,7 @@ def test_a_head_of_two_lines_sorts_the_column_below_it(browser, folders):
     with opened(browser, folders / "job") as page:
         headers = page.locator("table >> nth=0").locator("thead [aria-sort]")
         names = [name.strip() for name in headers.all_inner_texts()]
-        assert names[:2] == ["Neurons", "MACs"]
+        assert {"Neurons", "MACs", "LRP", "Total"} <= set(names)
         number = len(column(page, 0))
         for place in range(len(names)):
             headers.nth(place).locator("button").click()
@@ -196,11 +196,15 @@ def test_download_of_a_grouped_head_names_group_and_column(browser, folders):
 
 
 def choose(page, label, text):
-    """Choose from a list by the keyboard alone: its letters."""
+    """Choose from a list by the arrow keys."""
     choice = page.get_by_label(label, exact=True)
     choice.focus()
-    page.keyboard.type(text)
-    assert choice.evaluate("list => list.selectedOptions[0].textContent").startswith(text)
+    page.keyboard.press("Home")
+    for _ in range(choice.locator("option").count()):
+        if choice.evaluate("list => list.selectedOptions[0].textContent").startswith(text):
+            return
+        page.keyboard.press("ArrowDown")
+    raise AssertionError(f"{label} has no {text}")
 
 
 def test_axes_and_filters_of_the_plot_work_by_keyboard(browser, folders):

@@ -68,7 +68,7 @@ def test_answer_names_the_cheapest_point_that_loses_at_most_a_point():
     # 0.1 x 0.2 x 0.25 is half a point: its interval is +-2.5 points, too wide to show it.
     assert first.startswith("Under dropout p = 0.3: the least energy with at most 1")
     assert "ranked by LRP, 50" in first
-    assert "The first whose interval shows it is 4.000" in first
+    assert "The first for which that is shown is 4.000" in first
     assert "0\N{NO-BREAK SPACE}% of the neurons on PEs" in second
     assert "LRP leads" in third
 

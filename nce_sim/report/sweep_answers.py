@@ -98,10 +98,11 @@ def _frugal(group: Group, measures: Mapping[str, Measure], varied: Sequence[str]
     if not sure:
         return _start(where(group), f"{text}. No point's interval shows it.")
     if (safe := _best(sure, cost)) is best:
-        return _start(where(group), f"{text}, which its interval shows.")
+        why = "where faults strike nothing" if _is_whole(best) else "which its interval shows"
+        return _start(where(group), f"{text}, {why}.")
     return _start(
         where(group),
-        f"{text}. The first whose interval shows it is {_point(safe, cost, measures, varied)}.",
+        f"{text}. The first for which that is shown is {_point(safe, cost, measures, varied)}.",
     )
 
 
@@ -125,8 +126,13 @@ def _is_sure(row: Row) -> bool:
     return (
         _lost(row, f"{quality}_low") <= MOST_LOST
         or (is_number(wrong) and float(wrong) <= MOST_LOST)  # type: ignore[arg-type]
-        or row.get("unprotected_neurons_share", row.get("fraction")) == 0
+        or _is_whole(row)
     )
+
+
+def _is_whole(row: Row) -> bool:
+    """Tell whether every neuron of a point is protected."""
+    return row.get("unprotected_neurons_share", row.get("fraction")) == 0
 
 
 def _best(rows: Rows, cost: Measure | None) -> Row:
