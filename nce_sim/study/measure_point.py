@@ -55,10 +55,15 @@ class PointTask:
         return measure_point(self.point, shared)
 
 
+class ChangedError(InputError):
+    """A file is not what it was when the points were made."""
+
+
 def measure_point(point: Point, shared: Shared) -> Record:
     """Return the record of a point: what was asked, and what was measured.
 
-    Raises InputError if a file changed since the point was made.
+    Raises ChangedError if a file changed since the point was made, and InputError if the network
+    does not fit the machine or a fault cannot strike it; checked studies have no such points.
     """
     return _Measurement(point, shared).record()
 
@@ -114,7 +119,7 @@ class _Measurement:
             point.input_hashes.get("ranking images"), point.input_hashes.get("ranking file"),
             point.seed if seeded else None, None if machine is None else machine.identity,
         )  # fmt: skip
-        return self.shared.get(key, self._make_ranking, Ranking.to_bytes, _ranking_of)
+        return self.shared.get("ranking", key, self._make_ranking, Ranking.to_bytes, _ranking_of)
 
     def _make_ranking(self) -> Ranking:
         recipe = self.point.ranking
@@ -169,7 +174,9 @@ class _Measurement:
             settings.model_dump(mode="json"), point.seed,
             None if machine is None else (machine.identity, point.granularity),
         )  # fmt: skip
-        return self.shared.get(key, lambda: self._measure_accuracy(split), _to_json, _from_json)
+        return self.shared.get(
+            "accuracy", key, lambda: self._measure_accuracy(split), _to_json, _from_json
+        )
 
     def _measure_accuracy(self, split: Split) -> Record:
         point, settings = self.point, self.point.accuracy
@@ -205,7 +212,9 @@ class _Measurement:
                 self.network, train.images
             )
 
-        return self.shared.get(key, measure, _calibration_to_json, _calibration_from_json)
+        return self.shared.get(
+            "calibration", key, measure, _calibration_to_json, _calibration_from_json
+        )
 
 
 def macs_share(network: Workload, split: Split) -> float:
@@ -303,8 +312,8 @@ def _images(data: str, purpose: str, count: int | None, identity: str) -> Datase
     return found
 
 
-def _changed(what: str) -> InputError:
-    return InputError(f"{what} changed since the study was planned: start it again")
+def _changed(what: str) -> ChangedError:
+    return ChangedError(f"{what} changed since the study was planned: start it again")
 
 
 def _ranking_of(content: bytes) -> Ranking:
