@@ -27,6 +27,7 @@ def list_bundled(
         "traces": _traces(),
         "campaigns": _campaigns(),
         "scenarios": _scenarios(),
+        "spaces": _spaces(),
         "fault sites": _sites(),
     }
     if as_json:
@@ -94,6 +95,15 @@ def _scenarios() -> Rows:
     return [
         {"name": name, "description": load_scenario(name).description.strip()}
         for name in list_scenarios()
+    ]
+
+
+def _spaces() -> Rows:
+    from nce_sim.config.space import list_spaces, load_space
+
+    return [
+        {"name": name, "description": load_space(name).description.strip()}
+        for name in list_spaces()
     ]
 
 

@@ -108,6 +108,15 @@ def search(
     return SearchResult(space, tuple(done), proposer.is_spent)
 
 
+def check_exhaustible(space: Space) -> None:
+    """Raise InputError for a space with too many points to try all."""
+    if space.size > MOST_POINTS:
+        raise InputError(
+            f"space '{space.config.name}' has {space.size:,} points: every point is tried of at "
+            f"most {MOST_POINTS:,}; give fewer values"
+        )
+
+
 def exhaust(
     space: Space, measure: Measure, progress: Callable[[list[Trial]], None] = lambda _: None
 ) -> SearchResult:
@@ -115,11 +124,7 @@ def exhaust(
 
     Raises InputError for a space of more than `MOST_POINTS` choices.
     """
-    if space.size > MOST_POINTS:
-        raise InputError(
-            f"space '{space.config.name}' has {space.size:,} points: every point is tried of at "
-            f"most {MOST_POINTS:,}; give fewer values"
-        )
+    check_exhaustible(space)
     distinct: dict[object, Choice] = {}
     for choice in space.choices():
         distinct.setdefault(space.key(choice), choice)

@@ -11,7 +11,8 @@ from nce_sim.study.trial import Trial
 
 SAMPLERS: tuple[Sampler, ...] = ("tpe", "random")
 
-SEEDS = 20
+SEEDS = 10
+"""Searches whose closeness the command averages."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nce_sim.accuracy.statistics import paired_difference
 from nce_sim.config.space import SpaceConfig
+from nce_sim.study.check import on_outputs
 from nce_sim.study.space import Choice
 from nce_sim.study.store import Record
 
@@ -12,8 +14,8 @@ from nce_sim.study.store import Record
 class Estimate:
     """A figure with the ends of its interval.
 
-    For lost points that is the confidence interval of accuracy under faults; for energy, power and
-    area the range of the technology table's figures. Latency is exact.
+    For lost points it is a confidence interval; for energy, power and area the range of the
+    technology table's figures. Latency is exact.
     """
 
     value: float
@@ -53,11 +55,13 @@ class Trial:
 
     `refused` says why there is no such machine, or why the network does not run on it. `record`
     lacks accuracy where cost alone breaks a constraint; it is empty for what is refused.
+    `estimates` are all quantities that are known, `objective` the one that is minimised.
     """
 
     choice: Choice
     record: Record
     refused: str | None
+    estimates: Mapping[str, Estimate]
     objective: Estimate | None
     constraints: tuple[Kept, ...]
 
@@ -84,44 +88,59 @@ class Trial:
 
 def judge(space: SpaceConfig, choice: Choice, record: Record, refused: str | None = None) -> Trial:
     """Return a trial from what was measured."""
+    estimates = _estimates(space, record)
     limits = space.constraints.limits
     return Trial(
         choice,
         record,
         refused,
-        estimate_of(space.objective.minimise, record),
-        tuple(Kept(name, limit, estimate_of(name, record)) for name, limit in limits.items()),
+        estimates,
+        estimates.get(space.objective.minimise),
+        tuple(Kept(name, limit, estimates.get(name)) for name, limit in limits.items()),
     )
 
 
-def estimate_of(quantity: str, record: Mapping[str, object]) -> Estimate | None:
-    """Return a quantity from a record; None if the record lacks it."""
-    if quantity == "lost_points":
-        return _lost(record)
-    value = _number(record, quantity)
-    if value is None or quantity == "latency_us":
-        return None if value is None else Estimate(value, value, value)
-    if quantity == "power_w":  # mean power is energy by an exact latency
-        energy = estimate_of("energy_uj", record)
-        assert energy is not None
-        scale = value / energy.value
-        return Estimate(value, scale * energy.low, scale * energy.high)
-    stem, _, unit = quantity.rpartition("_")
-    low, high = _number(record, f"{stem}_low_{unit}"), _number(record, f"{stem}_high_{unit}")
-    assert low is not None
-    assert high is not None
+def _estimates(space: SpaceConfig, record: Record) -> dict[str, Estimate]:
+    """Return every quantity that the record tells, in the order of the schema's names."""
+    found: dict[str, Estimate] = {}
+    if "accuracy" in record:
+        found["lost_points"] = _lost(space, record)
+    if "energy_uj" in record:
+        energy, latency = _ranged(record, "energy", "uj"), _number(record, "latency_us")
+        scale = _number(record, "power_w") / energy.value  # mean power is energy by exact latency
+        found["energy_uj"] = energy
+        found["latency_us"] = Estimate(latency, latency, latency)
+        found["area_mm2"] = _ranged(record, "area", "mm2")
+        found["power_w"] = Estimate(*(scale * e for e in (energy.value, energy.low, energy.high)))
+    return found
+
+
+def _lost(space: SpaceConfig, record: Record) -> Estimate:
+    """Return the points of accuracy that faults cost, against the same images without faults.
+
+    Where every inference draws faults of its own and their number was fixed, the interval is that
+    of the paired difference. Elsewhere it is the interval of accuracy, which is wider.
+    """
+    fault_free, accuracy = _number(record, "fault_free"), _number(record, "accuracy")
+    alone = space.fault is not None and on_outputs(space.fault)
+    if alone and record["unprotected_neurons_share"] == 0:
+        return Estimate(0.0, 0.0, 0.0)
+    if alone and (space.accuracy is None or space.accuracy.half_width is None):
+        trials = int(_number(record, "inferences"))
+        broken = round(trials * _number(record, "critical_sdc"))
+        mended = broken - round(trials * (fault_free - accuracy))
+        lost = paired_difference(broken, mended, trials, _number(record, "confidence"))
+        return Estimate(100 * lost.value, 100 * lost.low, 100 * lost.high)
+    ends = accuracy, _number(record, "accuracy_high"), _number(record, "accuracy_low")
+    return Estimate(*(100 * (fault_free - end) for end in ends))
+
+
+def _ranged(record: Record, name: str, unit: str) -> Estimate:
+    value, low, high = (_number(record, f"{name}{end}_{unit}") for end in ("", "_low", "_high"))
     return Estimate(value, low, high)
 
 
-def _lost(record: Mapping[str, object]) -> Estimate | None:
-    """Return the points of accuracy that faults cost; fault-free accuracy on the same images."""
-    ends = [_number(record, name) for name in ("accuracy", "accuracy_high", "accuracy_low")]
-    fault_free = _number(record, "fault_free")
-    if fault_free is None or None in ends:
-        return None
-    return Estimate(*(100 * (fault_free - end) for end in ends if end is not None))
-
-
-def _number(record: Mapping[str, object], name: str) -> float | None:
-    value = record.get(name)
-    return float(value) if isinstance(value, int | float) else None
+def _number(record: Record, name: str) -> float:
+    value = record[name]
+    assert isinstance(value, int | float)
+    return float(value)
