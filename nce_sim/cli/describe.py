@@ -26,6 +26,7 @@ def list_bundled(
         "data": _data(),
         "traces": _traces(),
         "campaigns": _campaigns(),
+        "studies": _studies(),
         "scenarios": _scenarios(),
         "spaces": _spaces(),
         "fault sites": _sites(),
@@ -86,6 +87,15 @@ def _campaigns() -> Rows:
     return [
         {"name": name, "description": load_campaign(name).description.strip()}
         for name in list_campaigns()
+    ]
+
+
+def _studies() -> Rows:
+    from nce_sim.config.study import list_studies, load_study
+
+    return [
+        {"name": name, "description": load_study(name).description.strip()}
+        for name in list_studies()
     ]
 
 

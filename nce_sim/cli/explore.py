@@ -1,5 +1,6 @@
 """`nce-sim explore`: the best design of a space for a stated objective and constraints."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from nce_sim.cli.options import JsonOption
 from nce_sim.cli.progress import stages
 from nce_sim.cli.studies import OutOption, finish
+from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
 if TYPE_CHECKING:
@@ -24,9 +26,15 @@ def explore(
     trials: Annotated[int, typer.Option(min=1, help="Points to try.")] = 100,
     out: OutOption = Path("nce-explore"),
     store: Annotated[
-        Path, typer.Option(help="Folder where points are kept, as those of sweeps are.")
-    ] = Path("nce-store"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
+        Path | None,
+        typer.Option(help="Folder that keeps points; sweeps may share it. [default: OUT/store]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. [default: one a core]")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler that computes in their place.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the search; the space has its own.")] = 0,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Try every point too: how close does it come?")
@@ -45,12 +53,15 @@ def explore(
     from nce_sim.study.space import open_space
     from nce_sim.study.store import Store
 
+    if dask is not None and workers is not None:
+        raise InputError("--workers goes without --dask: a cluster has its own workers")
     check_writable(out)
-    check_writable(store, "--store")
+    keep = Store(store or out / "store")
+    check_writable(keep.folder, "--store")
     opened = open_space(draft_space(space))
     if exhaustive:
         check_exhaustible(opened)
-    measure = measuring(opened, Store(store), Engine(workers))
+    measure = measuring(opened, keep, Engine(workers or len(os.sched_getaffinity(0)), dask))
     with stages(Console(stderr=True)) as stage:
         result = _search(opened, measure, trials, seed, stage)
         whole, close = (

@@ -18,6 +18,7 @@ from nce_sim.cli import (
     safety,
     simulate,
     studies,
+    sweep,
 )
 from nce_sim.errors import InputError
 
@@ -40,6 +41,7 @@ app.command("safety")(safety.safety)
 app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
 app.command("designs")(designs.compare_designs)
+app.command("sweep")(sweep.sweep)
 app.command("explore")(explore.explore)
 app.command("reconfigure")(reconfigure.reconfigure)
 app.command("cost")(cost.machine_cost)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -46,6 +46,14 @@ METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
 
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
+
+
+Sums = tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+"""Scores by layer, in its shape, summed over the even and over the odd blocks of images."""
+
+PART = 4096
+"""Images whose sums are one term, however many workers share the terms: as many whole blocks as
+fit, an even number of them."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,22 @@ def rank(
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
+    if method != "random" or fault is not None:
+        check_ranking(network, images, labels, method, fault, precision, device)
+    if method == "random":
+        return _random_ranking(network, seed)
+    assert images is not None
+    assert labels is not None
+    scores = _scores(network, method, fault, precision, device)
+    sums = sum_over_blocks(network, scores, images, labels, device, progress)
+    return ranking_of_sums(network, sums, len(images), method, fault, precision, data)
+
+
+def check_ranking(
+    network: Workload, images: Tensor | None, labels: Tensor | None, method: str,
+    fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
+) -> None:  # fmt: skip
+    """Raise InputError unless a network can be ranked so by these images."""
     if method not in METHODS:
         raise InputError(f"unknown ranking method '{method}': known are {', '.join(METHODS)}")
     if (fault is not None) != (method == "fault-aware"):
@@ -226,8 +250,6 @@ def rank(
             if fault is not None
             else "ranking by 'fault-aware' needs a fault, such as fault=Dropout(0.5)"
         )
-    if method == "random":
-        return _random_ranking(network, seed)
     if images is None or labels is None:
         raise InputError(f"ranking by '{method}' needs images and labels; only 'random' does not")
     network.check_images(images)
@@ -236,11 +258,43 @@ def rank(
     if precision not in known:
         raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
     check_device(device)
+
+
+def parts_of(network: Workload, images: int) -> list[slice]:
+    """Cut images into the parts whose sums are added: a matter of network and number alone."""
+    block = block_length(network)
+    return list(blocks(images, max(2 * block, PART // (2 * block) * (2 * block))))
+
+
+def sums_of_part(
+    network: Workload, images: Tensor, labels: Tensor, method: str,
+    fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
+) -> Sums:  # fmt: skip
+    """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
+    check_ranking(network, images, labels, method, fault, precision, device)
     scores = _scores(network, method, fault, precision, device)
-    halves = sum_over_blocks(network, scores, images, labels, device, progress)
-    count = len(images)
+    return _sum_part(network, scores, images, labels, device, None)
+
+
+def add_parts(parts: Iterable[Sums]) -> Sums:
+    """Return the sum of the parts, added in their order; the first of them becomes it."""
+    remaining = iter(parts)
+    total = next(remaining)
+    for part in remaining:
+        for half, more in zip(total, part, strict=True):
+            for name, values in more.items():
+                half[name] += values
+    return total
+
+
+def ranking_of_sums(
+    network: Workload, sums: Sums, images: int, method: str, fault: Damaging | None = None,
+    precision: str = "float32", data: str = "given by the caller",
+) -> Ranking:  # fmt: skip
+    """Return the ranking that follows from the scores summed over all `images`."""
+    even, odd = sums
     relevance: Mapping[str, NDArray[np.float64]] = {
-        name: (halves[0][name] + halves[1][name]) / count for name in halves[0]
+        name: (even[name] + odd[name]) / images for name in even
     }
     if fault is not None:
         relevance = fault.scores(relevance)
@@ -251,10 +305,10 @@ def rank(
             network=network.name,
             network_identity=network.identity,
             data=data,
-            images=count,
+            images=images,
             seed=None,
             precision=precision,
-            stability=correlation_of_scores(*halves) if count > block_length(network) else None,
+            stability=correlation_of_scores(even, odd) if images > block_length(network) else None,
             fault=None if fault is None else str(fault),
         ),
         relevance,
@@ -300,8 +354,32 @@ def sum_over_blocks(
     labels: Tensor,
     device: str,
     progress: Progress | None,
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Return the scores summed over the even and over the odd blocks of images."""
+) -> Sums:
+    """Return the scores summed over the even and over the odd blocks of images, part by part."""
+    begin = 0
+
+    def advance(done: int, _: int) -> None:
+        if progress is not None:
+            progress(begin + done, len(images))
+
+    def sums() -> Iterator[Sums]:
+        nonlocal begin
+        for part in parts_of(network, len(images)):
+            begin = part.start
+            yield _sum_part(network, scores, images[part], labels[part], device, advance)
+
+    return add_parts(sums())
+
+
+def _sum_part(
+    network: Workload,
+    scores: BlockScores,
+    images: Tensor,
+    labels: Tensor,
+    device: str,
+    progress: Progress | None,
+) -> Sums:
+    """Return the scores summed over the even and over the odd blocks of one part."""
     length = block_length(network)
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
         {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)

@@ -54,6 +54,9 @@ class PointTask:
         """Return the point's record."""
         return measure_point(self.point, shared)
 
+    def __str__(self) -> str:
+        return str(self.point)
+
 
 class ChangedError(InputError):
     """A file is not what it was when the points were made."""
@@ -119,7 +122,7 @@ class _Measurement:
             point.input_hashes.get("ranking images"), point.input_hashes.get("ranking file"),
             point.seed if seeded else None, None if machine is None else machine.identity,
         )  # fmt: skip
-        return self.shared.get("ranking", key, self._make_ranking, Ranking.to_bytes, _ranking_of)
+        return self.shared.get("rankings", key, self._make_ranking, Ranking.to_bytes, _ranking_of)
 
     def _make_ranking(self) -> Ranking:
         recipe = self.point.ranking
@@ -175,7 +178,7 @@ class _Measurement:
             None if machine is None else (machine.identity, point.granularity),
         )  # fmt: skip
         return self.shared.get(
-            "accuracy", key, lambda: self._measure_accuracy(split), _to_json, _from_json
+            "accuracies", key, lambda: self._measure_accuracy(split), _to_json, _from_json
         )
 
     def _measure_accuracy(self, split: Split) -> Record:
@@ -213,7 +216,7 @@ class _Measurement:
             )
 
         return self.shared.get(
-            "calibration", key, measure, _calibration_to_json, _calibration_from_json
+            "calibrations", key, measure, _calibration_to_json, _calibration_from_json
         )
 
 

@@ -33,6 +33,9 @@ class Attempt:
         """The name of its record in a store."""
         return identity_of("attempt", self.point.identity)
 
+    def __str__(self) -> str:
+        return str(self.point)
+
     def compute(self, shared: Shared) -> Record:
         """Return the point's record, or why it has none."""
         try:

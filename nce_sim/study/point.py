@@ -25,7 +25,7 @@ from nce_sim.config.study import (
 from nce_sim.config.vary import Changes
 from nce_sim.errors import InputError
 from nce_sim.seeding import DRAWS
-from nce_sim.study.check import Check, calibrates, variants
+from nce_sim.study.check import Check, calibrates, describe, variants
 from nce_sim.study.resources import Resources, file_identity, machine_identity, traces_of
 
 
@@ -80,6 +80,14 @@ class Point:
             None if self.accuracy is None else self.accuracy.model_dump(mode="json"),
             self.inputs,
         )
+
+    def __str__(self) -> str:
+        machine = None if self.machine is None else describe(self.machine.name, self.changes)
+        parts = (
+            self.network.name, machine, self.ranking.label, f"{self.fraction:g} by "
+            f"{self.granularity}", self.fault_text, f"seed {self.seed}",
+        )  # fmt: skip
+        return ", ".join(part for part in parts if part is not None)
 
     @property
     def input_hashes(self) -> dict[str, str]:
@@ -139,8 +147,12 @@ def points_of(
     found, does not fit, or would have no effect.
     """
     resources = resources or Resources()
-    config = check_study(study, resources)
-    return tuple(point for _, axes in config.parts for point in _points(config, axes, resources))
+    return expand(check_study(study, resources), resources)
+
+
+def expand(study: StudyConfig, resources: Resources) -> tuple[Point, ...]:
+    """Return the points of a study that `check_study` has passed."""
+    return tuple(point for _, axes in study.parts for point in _points(study, axes, resources))
 
 
 def check_study(study: StudyDraft | StudyConfig, resources: Resources) -> StudyConfig:

@@ -1,5 +1,6 @@
 """Where chunks of tasks are computed: here, in processes of this machine, or on a Dask cluster."""
 
+import asyncio
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from nce_sim.study.worker import Outcome, Place, Task, work
 
 Chunks = Iterable[Sequence[Task]]
 
-PATIENCE = 20
+PATIENCE = 10
 """Seconds in which a Dask cluster must answer, and then have a worker."""
 
 
@@ -135,11 +136,12 @@ def _client(address: str) -> Iterator[Any]:
             "pip install 'nce-sim[dask]', or leave the address out"
         ) from reason
     try:
+        asyncio.run(_knock(address))  # for a client that got no answer does not go quietly
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as reason:
         raise InputError(
-            f"no Dask scheduler answers at {address}: {reason}; give the address that "
-            f"`dask scheduler` prints, such as tcp://10.0.0.1:8786"
+            f"no Dask scheduler answers at {address}: {str(reason) or 'nothing came back'}; give "
+            f"the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786"
         ) from reason
     try:
         with client:
@@ -150,3 +152,13 @@ def _client(address: str) -> Iterator[Any]:
             f"the Dask cluster at {address} has no worker after {PATIENCE} s: "
             f"start one with `dask worker {address}`"
         ) from reason
+
+
+async def _knock(address: str) -> None:
+    """Raise OSError or ValueError unless a Dask process answers at an address."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    arguments = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, timeout=PATIENCE, **arguments), PATIENCE + 1)
+    await comm.close()

@@ -39,61 +39,56 @@ class Shared:
         has always been encoded and decoded, so that it is the same the first time and later; do not
         change it. Whoever asks while another makes it waits.
         """
-        key = (kind, identity)
+        key = (str(self.folder), kind, identity)
         found = _RECENT.find(key)
         if found is not None:
             return found
         with _LOCKS_HERE.of(key):
             found = _RECENT.find(key)
             if found is None:
-                content = self._load(key)
-                if content is None:
-                    content = self._make(key, lambda: encode(make()))
+                content = self._content(f"{kind}/{identity[:2]}/{identity}", lambda: encode(make()))
                 found = decode(content)
                 _RECENT.keep(key, found, len(content))
         return found
 
-    def _make(self, key: tuple[str, str], make: Callable[[], bytes]) -> bytes:
-        """Make and keep a result unless another process has done so meanwhile."""
+    def _content(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Read a result; make and keep it where no process has done so yet."""
         if self.folder is None:
             return make()
-        with locks_of(self.folder / "lock").waiting("/".join(key)):
-            content = self._load(key)
-            if content is None:
-                content = make()
-                with suppress(OSError):  # it can be made again
-                    write_whole(self._path(key), seal(content), self.folder / "unfinished")
+        path = self.folder / "shared" / name
+        content = _load(path)
+        if content is None:
+            with locks_of(self.folder / "lock").waiting(f"shared/{name}"):
+                content = _load(path)
+                if content is None:
+                    content = make()
+                    with suppress(OSError):  # it can be made again
+                        write_whole(path, seal(content), self.folder / "unfinished")
         return content
 
-    def _load(self, key: tuple[str, str]) -> bytes | None:
-        if self.folder is None:
-            return None
-        try:
-            return unseal(self._path(key).read_bytes())
-        except OSError:
-            return None
 
-    def _path(self, key: tuple[str, str]) -> Path:
-        kind, identity = key
-        assert self.folder is not None
-        return self.folder / "shared" / kind / identity[:2] / identity
+def _load(path: Path) -> bytes | None:
+    try:
+        return unseal(path.read_bytes())
+    except OSError:
+        return None
 
 
 class _Recent:
     """The objects used last, up to `MEMORY` bytes; the very last one whatever its size."""
 
     def __init__(self) -> None:
-        self._objects: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._objects: OrderedDict[tuple[str, str, str], tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: tuple[str, str]) -> Any:
+    def find(self, key: tuple[str, str, str]) -> Any:
         with self._lock:
             if key not in self._objects:
                 return None
             self._objects.move_to_end(key)
             return self._objects[key][0]
 
-    def keep(self, key: tuple[str, str], made: object, size: int) -> None:
+    def keep(self, key: tuple[str, str, str], made: object, size: int) -> None:
         with self._lock:
             self._objects[key] = (made, size)
             total = sum(size for _, size in self._objects.values())
@@ -106,9 +101,9 @@ class _LocksHere:
     """A lock for each key among the threads of this process."""
 
     def __init__(self) -> None:
-        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._locks: dict[tuple[str, str, str], threading.Lock] = {}
 
-    def of(self, key: tuple[str, str]) -> threading.Lock:
+    def of(self, key: tuple[str, str, str]) -> threading.Lock:
         return self._locks.setdefault(key, threading.Lock())
 
 
