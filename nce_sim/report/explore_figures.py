@@ -50,13 +50,15 @@ def figure_trials(result: SearchResult, whole: SearchResult | None) -> Figure:
 def figure_region(result: SearchResult, whole: SearchResult | None) -> Figure:
     """Draw lost points (else a constraint) against the objective, and what is feasible."""
     across, up = _quantities(result)
-    figure = new_figure(4.0, f"{result.space.config.name}: {QUANTITIES[up][0]} for its price")
+    figure = new_figure(
+        4.0, f"{result.space.config.name}: {QUANTITIES[across][0]} against {QUANTITIES[up][0]}"
+    )
     axes = figure.subplots()
     limits = result.space.config.constraints.limits
     if across in limits:
         axes.axvspan(
             -1e9, limits[across], color=REGION, alpha=0.12, linewidth=0,
-            label=f"at most {limits[across]:g} {QUANTITIES[across][1]}",
+            label=f"limit of {QUANTITIES[across][0]}",
         )  # fmt: skip
     if up in limits:
         axes.axhline(limits[up], color=REGION, linestyle=":", label=f"limit of {QUANTITIES[up][0]}")

@@ -1,5 +1,6 @@
 """A search as a page: answer, figures, the best points, and all of them as a table."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -44,14 +45,13 @@ def explore_report(
         figures={
             "trials": (
                 figure_trials(result, whole),
-                "The objective of each point in the order of trials. Points that were not "
-                "measured, and machines that cannot be built, have none and are not drawn where "
-                "the objective needs it.",
+                "The objective of each point in the order of trials; machines that cannot be built "
+                "have none.",
             ),
             "region": (
                 figure_region(result, whole),
-                "All points that were measured. Bars across are intervals of the estimate; a point "
-                "is feasible if its estimate meets every constraint.",
+                "All points that were measured. Bars: the intervals across. A point is feasible "
+                "(met) if its estimate meets every constraint, and met wholly if its intervals do.",
             ),
         },
         rows=[_short_row(result.space, n, t) for n, t in enumerate(ranked(result)[:SHOWN], 1)],
@@ -115,7 +115,7 @@ def _short_row(space: Space, place: int, trial: Trial) -> Row:
     """Return what the table of the page and of the terminal shows."""
     values = space.values(trial.choice)
     row: Row = {"": str(place)}
-    row |= {_short(a.name): _value_text(values[a.name]) for a in space.axes if len(a.values) > 1}
+    row |= {head: _value_text(values[name]) for name, head in _headings(space).items()}
     shown = dict.fromkeys((space.config.objective.minimise, *space.config.constraints.limits))
     for name in shown:
         estimate = trial.estimates.get(name)
@@ -124,9 +124,15 @@ def _short_row(space: Space, place: int, trial: Trial) -> Row:
     return {**row, "constraints": _verdict(trial)}
 
 
-def _short(name: str) -> str:
-    """Return a field's name without the parts that go without saying."""
-    return name.replace(".array.", ".").replace(".buffers.", ".")
+def _headings(space: Space) -> dict[str, str]:
+    """Return the axes with several values, and as much of their names as tells them apart."""
+    names = [axis.name for axis in space.axes if len(axis.values) > 1]
+    lasts = Counter(name.rpartition(".")[2] for name in names)
+    found = {}
+    for name in names:
+        last = name.rpartition(".")[2]
+        found[name] = last if lasts[last] == 1 else name.replace(".array.", ".")
+    return found
 
 
 def _value_text(value: object) -> str:
@@ -144,9 +150,9 @@ def _verdict(trial: Trial) -> str:
     if trial.refused:
         return "refused"
     if trial.is_wholly_feasible:
-        return "met, whole interval"
+        return "met wholly"
     if trial.is_feasible:
-        return "met by the estimate"
+        return "met"
     return f"breaks {join([QUANTITIES[name][0] for name in trial.breaks])}"
 
 
