@@ -1,16 +1,17 @@
 """Searches of spaces: what is refused, what is proposed, what is measured, what is answered."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from math import isclose
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nce_sim.cli.explore import explore
 from nce_sim.config.machine import load_machine
 from nce_sim.config.space import Range, SpaceConfig, draft_space, list_spaces, load_space
 from nce_sim.config.vary import changed_machine
@@ -425,25 +426,22 @@ COMMAND = [sys.executable, "-c", "from nce_sim.cli.main import main; main()", "e
 
 
 def write_space(folder):
-    content = {**CONTENT, "search": {**CONTENT["search"], "fraction": [0.2, 0.5, 0.8]}}
+    content = {
+        **CONTENT,
+        "search": {**CONTENT["search"], "fraction": [0.2, 0.5, 0.8]},
+        "constraints": {"lost_points": 60, "latency_us": 120},
+    }
     (folder / "space.yaml").write_text(json.dumps(content))
 
 
-def test_a_killed_search_goes_on_and_gives_the_same_bytes_with_any_number_of_workers(tmp_path):
+def test_a_killed_search_goes_on_and_gives_the_same_bytes_with_any_number_of_workers(
+    tmp_path, monkeypatch, capsys
+):
     write_space(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
     arguments = [*COMMAND, "space.yaml", "--trials", "12"]
-
-    def run(*more):
-        done = subprocess.run(
-            [*arguments, *more], cwd=tmp_path, capture_output=True, text=True, check=False,
-            timeout=300, env={**os.environ, "COLUMNS": "160"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    told = run("--out", "calm", "--workers", "1")
-    assert "Least energy among the points tried" in told
-    killed = subprocess.Popen([*arguments, "--out", "killed", "--workers", "1"], cwd=tmp_path)
+    killed = subprocess.Popen([*arguments, "--out", "killed", "--workers", "2"])
     records = tmp_path / "killed" / "store" / "records"
     while killed.poll() is None and len(list(records.glob("*/*"))) < 3:
         time.sleep(0.02)
@@ -451,10 +449,18 @@ def test_a_killed_search_goes_on_and_gives_the_same_bytes_with_any_number_of_wor
     killed.wait()
     kept = {path: path.stat().st_mtime_ns for path in records.glob("*/*")}
     assert len(kept) >= 3
-    assert run("--out", "killed", "--workers", "2").replace("killed", "calm") == told
+    explore("space.yaml", trials=12, out=Path("killed"), workers=1)
+    resumed = capsys.readouterr().out.replace("killed", "calm")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    names = [path.relative_to(tmp_path / "calm") for path in (tmp_path / "calm").rglob("*")]
-    for name in names:
-        if name.parts[0] != "store" and (tmp_path / "calm" / name).is_file():
-            one, other = (tmp_path / folder / name for folder in ("calm", "killed"))
-            assert one.read_bytes() == other.read_bytes(), name
+
+    calm = subprocess.run(
+        [*arguments, "--out", "calm", "--workers", "1"], capture_output=True, text=True, check=False
+    )
+    assert calm.returncode == 0, calm.stderr
+    assert "Least energy among the points tried" in calm.stdout
+    assert calm.stdout == resumed
+    names = [path.relative_to("calm") for path in Path("calm").rglob("*") if path.is_file()]
+    pages = [name for name in names if name.parts[0] != "store"]
+    assert {"index.html", "points.csv"} <= {name.name for name in pages}
+    for name in pages:
+        assert ("calm" / name).read_bytes() == ("killed" / name).read_bytes(), name
