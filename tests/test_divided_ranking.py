@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import small_networks
+import torch
+from torch import nn
 
 import nce_sim as nce
 from nce_sim.errors import InputError
@@ -21,8 +23,10 @@ class SmallInputs:
     count: int
 
     def load(self):
-        images = small_networks.images(self.count)
-        network = capture(small_networks.all_convolutional(), images[:1], "small")
+        layers = (nn.Flatten(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU())
+        random = np.random.Generator(np.random.Philox(5))
+        images = torch.from_numpy(random.random((self.count, 1, 2, 4), np.float32))
+        network = capture(small_networks.fill(nn.Sequential(*layers), 4), images[:1], "small")
         return network, images, small_networks.labels(self.count)
 
 

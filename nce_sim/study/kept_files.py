@@ -60,10 +60,10 @@ def remove_abandoned(unfinished: Path) -> None:
     Should one be alive after all (processes in containers may not see each other), its
     `write_whole` notices and writes the file again.
     """
+    ours = re.compile(rf"(\d+)\.\d+\.{re.escape(socket.gethostname())}\.")
     with suppress(OSError):
         for path in unfinished.iterdir():
-            process, _, rest = path.name.split(".", 2)
-            if rest.startswith(socket.gethostname() + ".") and not _is_alive(int(process)):
+            if (name := ours.match(path.name)) and not _is_alive(int(name[1])):
                 path.unlink(missing_ok=True)
 
 

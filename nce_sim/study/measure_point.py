@@ -171,8 +171,9 @@ class _Measurement:
         assert settings is not None
         no_fault = on_outputs(point.faults) and split.unprotected_neurons == 0
         machine = None if on_outputs(point.faults) else point.machine
+        images = [each for each in point.inputs if not each[0].startswith("ranking")]
         key = identity_of(
-            "accuracy", point.network.identity, point.input_hashes, split.identity,
+            "accuracy", point.network.identity, images, split.identity,
             "none" if no_fault else [each.model_dump(mode="json") for each in point.faults],
             settings.model_dump(mode="json"), point.seed,
             None if machine is None else (machine.identity, point.granularity),

@@ -19,7 +19,10 @@ from nce_sim.study.worker import Outcome, Place, Task, work
 Chunks = Iterable[Sequence[Task]]
 
 PATIENCE = 10
-"""Seconds in which a Dask cluster must answer, and then have a worker."""
+"""Seconds in which a Dask cluster must answer."""
+
+WAIT_FOR_WORKERS = 60
+"""Seconds in which it must then have a worker: lost ones may be on their way back."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def pool_of(engine: Engine, place: Place) -> Iterator[Pool]:
     """Provide the workers of an engine. Raises InputError for a cluster that cannot be used."""
     if engine.dask is not None:
         with _client(engine.dask) as client:
-            backend = _DaskBackend(client=client, wait_for_workers_timeout=PATIENCE)
+            backend = _DaskBackend(client=client, wait_for_workers_timeout=WAIT_FOR_WORKERS)
             make = partial(Parallel, backend=backend)
             yield Pool(sum(client.ncores().values()), partial(_through_joblib, make, place))
     elif engine.workers == 1:
@@ -103,9 +106,14 @@ def _through_joblib(
 
 
 class _DaskBackend(DaskDistributedBackend):
-    """joblib's backend, which else waits for ever for a chunk that killed all its workers."""
+    """joblib's backend, but for two of its habits."""
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Return at least 2: with one worker, joblib would compute in this process instead."""
+        return max(2, super().effective_n_jobs(n_jobs))
 
     def submit(self, func: Any, callback: Any = None) -> Any:
+        """Submit a chunk, and tell if it killed its workers: joblib would wait for it for ever."""
         future = super().submit(func, callback)
 
         def report(done: Any) -> None:
@@ -143,15 +151,15 @@ def _client(address: str) -> Iterator[Any]:
             f"no Dask scheduler answers at {address}: {str(reason) or 'nothing came back'}; give "
             f"the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786"
         ) from reason
-    try:
-        with client:
-            client.wait_for_workers(1, timeout=PATIENCE)
-            yield client
-    except TimeoutError as reason:
-        raise InputError(
-            f"the Dask cluster at {address} has no worker after {PATIENCE} s: "
-            f"start one with `dask worker {address}`"
-        ) from reason
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
+        except TimeoutError as reason:
+            raise InputError(
+                f"the Dask cluster at {address} has no worker after {WAIT_FOR_WORKERS} s: "
+                f"start one with `dask worker {address}`"
+            ) from reason
+        yield client
 
 
 async def _knock(address: str) -> None:

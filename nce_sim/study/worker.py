@@ -98,15 +98,14 @@ def work(tasks: Sequence[Task], place: Place) -> Outcome:
             if records and time.perf_counter() - begin > TURN:
                 break
             try:
-                records[task.identity] = record = task.compute(shared)
-                if keeps:
-                    _keep(place.store, task.identity, record)
+                records[task.identity] = (
+                    _computed_and_kept(task, shared, place.store) if keeps else task.compute(shared)
+                )
             except InputError as reason:
                 failure = Failure(task.identity, str(task), str(reason), True)
             except Exception:
                 failure = Failure(task.identity, str(task), traceback.format_exc(), False)
             if failure is not None:
-                records.pop(task.identity, None)
                 break
     left = list(tasks[len(records) + (failure is not None) :])
     return Outcome(records, left, failure, time.perf_counter() - begin)
@@ -123,10 +122,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _keep(store: Store, identity: str, record: Record) -> None:
-    """Save a record; where that fails, the process that asked tries again and tells."""
-    with suppress(InputError):
-        store.save(identity, record)
+def _computed_and_kept(task: Task, shared: Shared, store: Store) -> Record:
+    """Return a task's record, which is in the store then if it can be written to.
+
+    It may be there already, kept by a worker that died before it could hand it back. Where it
+    cannot be written, the process that asked tries again and tells.
+    """
+    record = store.load(task.identity)
+    if record is None:
+        record = task.compute(shared)
+        with suppress(InputError):
+            store.save(task.identity, record)
+    return record
 
 
 def _other_versions(task: Task, place: Place) -> Failure:
