@@ -24,9 +24,11 @@ class Nothing:
 
     @property
     def identity(self) -> str:
+        """Return the number in 32 digits."""
         return f"{self.number:032x}"
 
     def compute(self, _: Shared) -> Record:
+        """Return 20 fields."""
         return {f"field {field}": self.number / (field + 1) for field in range(20)}
 
 
