@@ -10,43 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
-from small_networks import all_convolutional, images, labels
+from small_main_job import PLAN, quiet, small_result
+from small_networks import images, labels
 
 import nce_sim as nce
 from nce_sim.cost.energy import component_or_leakage
 from nce_sim.report.page import write_report
 from nce_sim.report.tables import accuracy_rows, hardware_rows, layer_rows
 from nce_sim.report.terminal import print_result
-from nce_sim.study.main_job import Plan, run_main_job
+from nce_sim.study.main_job import run_main_job
 from nce_sim.workload.datasets import Dataset
-
-PLAN = Plan(
-    fractions=(0.0, 0.4, 1.0),
-    dropout_probabilities=(0.5,),
-    noise_sigmas=(1.0,),
-    ranking_images=70,
-    test_images=80,
-    realisations=1,
-    seed=0,
-    ranking_precision="float32",
-    precision="float32",
-)
-
-
-def quiet(name, steps):
-    return lambda done: None
 
 
 @pytest.fixture(scope="module")
 def result():
-    network = nce.Workload.from_module(
-        all_convolutional(), torch.zeros(1, 2, 12, 12), "tiny <network>"
-    )
-    train = Dataset("made up", "train", images(70, seed=8), labels(70))
-    test = Dataset("made up", "test", images(80), labels(80))
-    return run_main_job(network, nce.load_machine("nce-small"), train, test, PLAN, quiet)
+    return small_result()
 
 
 @pytest.fixture(scope="module")

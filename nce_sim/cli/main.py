@@ -14,6 +14,7 @@ from nce_sim.cli import (
     protection,
     rank,
     reconfigure,
+    report,
     run,
     safety,
     simulate,
@@ -46,6 +47,7 @@ app.command("explore")(explore.explore)
 app.command("reconfigure")(reconfigure.reconfigure)
 app.command("cost")(cost.machine_cost)
 app.command("protection")(protection.protection)
+app.command("report")(report.make_report)
 app.command("list")(describe.list_bundled)
 
 
