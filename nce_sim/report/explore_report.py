@@ -15,6 +15,7 @@ from nce_sim.report.explore_words import (
     excess_of,
     explore_headline,
     figure_text,
+    limit_text,
 )
 from nce_sim.report.study_page import StudyReport
 from nce_sim.report.wording import SPACE, join
@@ -64,7 +65,7 @@ def question(space: Space) -> str:
     """Return what was asked in words."""
     config = space.config
     limits = [
-        f"at most {limit:g}{SPACE}{QUANTITIES[name][1]} of {QUANTITIES[name][0]}"
+        f"at most {limit_text(name, limit)} of {QUANTITIES[name][0]}"
         for name, limit in config.constraints.limits.items()
     ]
     faults = f" under {space.splits[0].fault_text}" if config.measures_accuracy else ""
@@ -114,7 +115,7 @@ def _plain(value: object) -> str | float:
 def _short_row(space: Space, place: int, trial: Trial) -> Row:
     """Return what the table of the page and of the terminal shows."""
     values = space.values(trial.choice)
-    row: Row = {"": str(place)}
+    row: Row = {"rank": str(place)}
     row |= {head: _value_text(values[name]) for name, head in _headings(space).items()}
     shown = dict.fromkeys((space.config.objective.minimise, *space.config.constraints.limits))
     for name in shown:

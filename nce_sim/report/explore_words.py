@@ -77,7 +77,10 @@ def _met(best: Trial) -> str:
     """Return what the best point has of each constraint, and whether its intervals have it too."""
     if not best.constraints:
         return "No constraint was given."
-    parts = [f"{_has(each)} of at most {_limit(each)}" for each in best.constraints]
+    parts = [
+        f"{_has(each)} of at most {limit_text(each.quantity, each.limit)}"
+        for each in best.constraints
+    ]
     beyond = [each.quantity for each in best.constraints if not each.is_met_wholly]
     wholly = (
         "whole intervals meet that."
@@ -95,8 +98,10 @@ def _has(kept: Kept) -> str:
     return f"{name} {with_range(kept.quantity, kept.estimate)}"
 
 
-def _limit(kept: Kept) -> str:
-    return f"{kept.limit:g}{SPACE}{QUANTITIES[kept.quantity][1]}"
+def limit_text(quantity: str, limit: float) -> str:
+    """Return a limit with its unit."""
+    unit = QUANTITIES[quantity][1]
+    return f"{limit:g}{SPACE}{'point' if unit == 'points' and limit == 1 else unit}"
 
 
 def _none(result: SearchResult) -> str:
