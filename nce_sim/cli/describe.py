@@ -28,6 +28,7 @@ def list_bundled(
         "campaigns": _campaigns(),
         "studies": _studies(),
         "scenarios": _scenarios(),
+        "spaces": _spaces(),
         "fault sites": _sites(),
     }
     if as_json:
@@ -104,6 +105,15 @@ def _scenarios() -> Rows:
     return [
         {"name": name, "description": load_scenario(name).description.strip()}
         for name in list_scenarios()
+    ]
+
+
+def _spaces() -> Rows:
+    from nce_sim.config.space import list_spaces, load_space
+
+    return [
+        {"name": name, "description": load_space(name).description.strip()}
+        for name in list_spaces()
     ]
 
 

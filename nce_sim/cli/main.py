@@ -9,6 +9,7 @@ from nce_sim.cli import (
     cost,
     describe,
     designs,
+    explore,
     inject,
     protection,
     rank,
@@ -42,6 +43,7 @@ app.command("balance")(studies.balance)
 app.command("granularity")(studies.granularity_study)
 app.command("designs")(designs.compare_designs)
 app.command("sweep")(sweep.sweep)
+app.command("explore")(explore.explore)
 app.command("reconfigure")(reconfigure.reconfigure)
 app.command("cost")(cost.machine_cost)
 app.command("protection")(protection.protection)

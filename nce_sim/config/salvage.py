@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from nce_sim.config.loader import Document, Mistake, Place, errors_of, mistakes_of
+from nce_sim.errors import InputError
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -39,6 +40,22 @@ class Salvage(Generic[Record]):
     def lost(self, place: Place) -> bool:
         """Tell whether something was taken out at or below a place of the record."""
         return _lost(self.original(place), self.removed)
+
+
+@dataclass(frozen=True)
+class Draft(Generic[Record]):
+    """A file as far as it is right: what is wrong is told when all of it was checked."""
+
+    document: Document
+    found: Salvage[Record]
+
+    def error(self, further: list[Mistake]) -> InputError | None:
+        """Return the error that names all mistakes, those of the file and further ones."""
+        mistakes = [
+            *self.found.mistakes,
+            *(Mistake(self.found.original(each.place), each.message) for each in further),
+        ]
+        return self.document.error(mistakes) if mistakes or self.document.duplicates else None
 
 
 def salvage(document: Document, schema: type[Record]) -> Salvage[Record]:

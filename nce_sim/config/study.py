@@ -4,7 +4,6 @@ A study is a grid of points, a list of them, or both. Every axis is a list, and 
 list of one. Paths in a study are relative to the folder that the command runs in.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,17 +18,8 @@ from nce_sim.config.campaign import (
     RankingChoice,
     Share,
 )
-from nce_sim.config.loader import (
-    Document,
-    FieldError,
-    Mistake,
-    Place,
-    Strict,
-    load_yaml,
-    read_yaml,
-)
-from nce_sim.config.salvage import Salvage, salvage
-from nce_sim.errors import InputError
+from nce_sim.config.loader import FieldError, Place, Strict, load_yaml, read_yaml
+from nce_sim.config.salvage import Draft, salvage
 
 Name = Annotated[str, Field(min_length=1)]
 Granularity = Literal["neuron", "block", "channel", "layer"]
@@ -224,20 +214,8 @@ class StudyConfig(Strict):
         return self.model_copy(update={"grid": grid, "points": points})
 
 
-@dataclass(frozen=True)
-class StudyDraft:
-    """A study's file as far as it is right: what is wrong is told when all of it was checked."""
-
-    document: Document
-    found: Salvage[StudyConfig]
-
-    def error(self, further: list[Mistake]) -> InputError | None:
-        """Return the error that names all mistakes, those of the file and further ones."""
-        mistakes = [
-            *self.found.mistakes,
-            *(Mistake(self.found.original(each.place), each.message) for each in further),
-        ]
-        return self.document.error(mistakes) if mistakes or self.document.duplicates else None
+StudyDraft = Draft[StudyConfig]
+"""A study's file as far as it is right."""
 
 
 def draft_study(name_or_path: str | Path) -> StudyDraft:

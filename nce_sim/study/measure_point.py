@@ -62,10 +62,15 @@ class PointTask:
         return str(self.point)
 
 
+class ChangedError(InputError):
+    """A file is not what it was when the points were made."""
+
+
 def measure_point(point: Point, shared: Shared) -> Record:
     """Return the record of a point: what was asked, and what was measured.
 
-    Raises InputError if a file changed since the point was made.
+    Raises ChangedError if a file changed since the point was made, and InputError if the network
+    does not fit the machine or a fault cannot strike it; checked studies have no such points.
     """
     return _Measurement(point, shared).record()
 
@@ -355,8 +360,8 @@ def _images(data: str, purpose: str, count: int | None, identity: str) -> Datase
     return found
 
 
-def _changed(what: str) -> InputError:
-    return InputError(f"{what} changed since the study was planned: start it again")
+def _changed(what: str) -> ChangedError:
+    return ChangedError(f"{what} changed since the study was planned: start it again")
 
 
 def _ranking_of(content: bytes) -> Ranking:

@@ -19,6 +19,7 @@ import numpy as np
 
 from nce_sim.config.machine import Machine
 from nce_sim.config.machine_schema import ArrayConfig, MachineConfig
+from nce_sim.config.vary import Changes
 from nce_sim.cost.area import lane_area_um2
 from nce_sim.errors import InputError
 from nce_sim.machine.engine import Network, Run, simulate
@@ -167,10 +168,44 @@ def family_of(base: Machine, family: str) -> list[Machine]:
     if config.fabric is not None:
         clusters = range(1, config.fabric.most_clusters + 1)
         return [_fused(base, by_layer=False, clusters=each) for each in _evenly(clusters)]
-    counts = _columns_of_equal_lanes(config) if family == "lanes" else _columns_of_equal_area(base)
+    return [_dedicated(base, columns) for columns in _evenly(_columns(base, family))]
+
+
+RATIO_FIELDS = tuple(
+    f"{domain}.array.{field}" for domain in DOMAINS for field in ("columns", "weight_words")
+)
+"""Fields of a machine's file in which a family of dedicated arrays differs from its base."""
+
+
+def ratio_changes(base: Machine, family: str, ratio: float) -> Changes:
+    """Return what makes the base machine that of the family whose PPE ratio is nearest.
+
+    `family` is "lanes" or "area", `ratio` a share of the lanes, 0 to 1; of two that are equally
+    near, it is the one with fewer PPEs. The changes set `RATIO_FIELDS`.
+    Raises InputError for a family that does not fit the base machine.
+    """
+    if base.config.fabric is not None:
+        raise InputError(
+            f"machine '{base.config.name}' has a fabric: how many PPEs are fused is its field "
+            f"fabric.clusters"
+        )
+    machines = (_dedicated(base, columns) for columns in _columns(base, family))
+    nearest = min(machines, key=lambda each: abs(each.config.ppe_ratio - ratio))
+    arrays = nearest.config.arrays
+    return tuple(
+        (f"{domain}.array.{field}", getattr(arrays[domain], field))
+        for domain in DOMAINS
+        for field in ("columns", "weight_words")
+    )
+
+
+def _columns(base: Machine, family: str) -> list[dict[str, int]]:
+    """Return the columns of each domain on all machines of a family with dedicated arrays."""
+    of_lanes = family == "lanes"
+    counts = _columns_of_equal_lanes(base.config) if of_lanes else _columns_of_equal_area(base)
     if not counts:
-        raise InputError(f"machine '{config.name}' is too small to change columns of lanes")
-    return [_dedicated(base, columns) for columns in _evenly(counts)]
+        raise InputError(f"machine '{base.config.name}' is too small to change columns of lanes")
+    return counts
 
 
 def _columns_of_equal_lanes(config: MachineConfig) -> list[dict[str, int]]:
