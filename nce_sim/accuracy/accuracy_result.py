@@ -61,8 +61,8 @@ class AccuracyResult:
     intervals. Where it was not, all intervals are confidence sequences, valid at any look: that of
     `harm` is tuned for the asked half-width and uses the known fault-free harm of the images as a
     control variate; those of the other rates are their own and may be wider. The value of `harm`,
-    and of `correct` where a wrong answer is the harm, is the adjusted mean, moved as little as
-    makes value +- half-width hold the interval.
+    and of `correct` where a wrong answer is the harm, is the adjusted mean; the interval is at most
+    twice the asked half-width long, but need not lie evenly about it.
     """
 
     correct: Proportion
@@ -237,7 +237,7 @@ def judge_drawn(
         shares = events.reshape(-1, sampled.unit).mean(axis=1)
         return _proportion(events, estimate_at(len(shares), shares, half_widths, confidence))
 
-    harm = sampled.mean.within(sampled.half_width)
+    harm = sampled.mean
     top1 = outcome.name == TOP1.name
     fault_free = clean == labels
     return AccuracyResult(

@@ -6,7 +6,7 @@ sum of Bernoulli draws with unequal probabilities, whose variance is at most tha
 with the same mean. Binomial intervals are therefore conservative here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, pi, sqrt
 
 import numpy as np
@@ -65,6 +65,11 @@ class AdjustedProportion(Proportion):
         """The share as estimated."""
         return self.adjusted
 
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval, which need not lie evenly about the share."""
+        return (self.high - self.low) / 2
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -80,14 +85,6 @@ class Estimate:
     def complement(self) -> "Estimate":
         """One minus the mean, with its interval."""
         return Estimate(1 - self.value, self.trials, 1 - self.high, 1 - self.low, self.confidence)
-
-    def within(self, half_width: float) -> "Estimate":
-        """Move the value as little as makes value +- `half_width` hold the interval, if it can."""
-        reach = half_width * (1 - 1e-12)  # whoever subtracts the ends rounds
-        if self.high - self.low > 2 * half_width:
-            return self
-        value = min(max(self.value, self.high - reach), self.low + reach)
-        return replace(self, value=value)
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"

@@ -27,7 +27,8 @@ from nce_sim.config.study import (
 )
 
 Quantity = Literal["lost_points", "energy_uj", "latency_us", "area_mm2", "power_w"]
-"""What a point is judged by; `lost_points` are 100 x (fault-free accuracy - accuracy)."""
+"""What a point is judged by; `lost_points` are 100 x (fault-free accuracy - accuracy),
+or of the score, one minus the mean harm, where another outcome than a wrong answer is asked for."""
 
 MOST_STEPS = 1000
 

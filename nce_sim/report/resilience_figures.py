@@ -82,8 +82,8 @@ def figure_spatial_resilience(rankings: Mapping[str, Ranking], lead: str) -> Fig
     """Return maps of relevance over the first and a middle layer (Fig. 5 of the paper).
 
     `rankings` are those of one network by their method. Relevance is summed over the channels and
-    divided by its mean over the positions. Beside the `lead` method stand the gradient, where it was run, and the difference of the two. None if no
-    layer has more than one position.
+    divided by its mean over the positions. Beside the `lead` method stand the gradient, where it
+    was run, and the difference of the two. None if no layer has more than one position.
     """
     names = spatial_layers(rankings[lead])
     if not names:

@@ -1,12 +1,9 @@
 """What a sweep's page says of how it was made."""
 
-import torch
-
-from nce_sim import __version__
 from nce_sim.report.sweep_report import SweepDescription
 from nce_sim.report.wording import join
-from nce_sim.seeding import DRAWS
 from nce_sim.study.sweep import SweepResult
+from nce_sim.study.worker import versions
 
 
 def describe_sweep(result: SweepResult, configuration: str) -> SweepDescription:
@@ -28,9 +25,7 @@ def making_of(result: SweepResult) -> list[tuple[str, str]]:
     inputs = {name: value for each in result.points for name, value in each.inputs}
     seeds = sorted({each.seed for each in result.points})
     return [
-        ("nce-sim", __version__),
-        ("torch", torch.__version__),
-        ("Random generators", DRAWS),
+        ("Versions", ", ".join(versions())),
         ("Seeds" if len(seeds) > 1 else "Seed", join([str(seed) for seed in seeds])),
         *(("Network", f"{name}, {identity}") for name, identity in networks.items()),
         *_machines(list(machines)),

@@ -118,20 +118,25 @@ def _estimates(space: SpaceConfig, record: Record) -> dict[str, Estimate]:
 def _lost(space: SpaceConfig, record: Record) -> Estimate:
     """Return the points of accuracy that faults cost, against the same images without faults.
 
+    Of an outcome other than a wrong answer, they are points of the score, one minus the mean harm.
     Where every inference draws faults of its own and their number was fixed, the interval is that
     of the paired difference. Elsewhere it is the interval of accuracy, which is wider.
     """
-    fault_free, accuracy = _number(record, "fault_free"), _number(record, "accuracy")
+    quality, without = ("accuracy", "fault_free")
+    if "score" in record:
+        quality, without = ("score", "fault_free_score")
+    fault_free, accuracy = _number(record, without), _number(record, quality)
     alone = space.fault is not None and on_outputs(space.fault)
     if alone and record["unprotected_neurons_share"] == 0:
         return Estimate(0.0, 0.0, 0.0)
-    if alone and (space.accuracy is None or space.accuracy.half_width is None):
+    counted = space.accuracy is None or space.accuracy.half_width is None
+    if alone and counted and quality == "accuracy":
         trials = int(_number(record, "inferences"))
         broken = round(trials * _number(record, "critical_sdc"))
         mended = broken - round(trials * (fault_free - accuracy))
         lost = paired_difference(broken, mended, trials, _number(record, "confidence"))
         return Estimate(100 * lost.value, 100 * lost.low, 100 * lost.high)
-    ends = accuracy, _number(record, "accuracy_high"), _number(record, "accuracy_low")
+    ends = accuracy, _number(record, f"{quality}_high"), _number(record, f"{quality}_low")
     return Estimate(*(100 * (fault_free - end) for end in ends))
 
 
