@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nce_sim.accuracy.answers import NOT_FINITE, Answers
 from nce_sim.accuracy.confidence_sequence import bounded_mean, estimate_at
+from nce_sim.accuracy.draws import FINER, Draws, Sampled
 from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
@@ -16,30 +17,7 @@ from nce_sim.accuracy.statistics import (
     Estimate,
     Proportion,
     clopper_pearson,
-    paired_difference,
 )
-
-FINER = (1.0, 0.5, 0.25, 0.125)
-"""Half-widths, as multiples of the asked one, that the bets on the other rates are tuned for."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What was drawn when sampling ended by itself.
-
-    `places` are the units drawn, in order: unit p holds the images from p x `unit` on. `mean` is
-    the confidence sequence of the mean harm, tuned for `half_width`.
-    """
-
-    half_width: float
-    unit: int
-    places: NDArray[np.int64]
-    mean: Estimate
-
-    def shares_draws_with(self, other: "Sampled") -> bool:
-        """Tell whether one of both sequences of draws begins with the other."""
-        count = min(len(self.places), len(other.places))
-        return self.unit == other.unit and np.array_equal(self.places[:count], other.places[:count])
 
 
 @dataclass(frozen=True)
@@ -104,30 +82,12 @@ class AccuracyResult:
         their sampling at different draws are compared over those that both have: which of two
         stops first is known when it stops, so that a confidence sequence of the differences holds.
         """
-        if self.outcome != other.outcome:
-            raise ValueError(f"'{self.outcome}' and '{other.outcome}' cannot be compared")
-        confidence = self.correct.confidence
-        if self.sampled is not None and other.sampled is not None:
-            return self._minus_sampled(other, self.sampled, other.sampled)
-        if len(self.harms) != len(other.harms) or self.sampled is not other.sampled:
-            raise ValueError("a paired difference needs the same images and draws")
-        if self.outcome != TOP1.name:
-            return _difference(bounded_mean(other.harms - self.harms, confidence, low=-1.0))
-        only_first = int((self.right & ~other.right).sum())
-        only_second = int((other.right & ~self.right).sum())
-        return paired_difference(only_first, only_second, len(self.right), confidence)
+        return self.draws.minus(other.draws)
 
-    def _minus_sampled(self, other: "AccuracyResult", mine: Sampled, theirs: Sampled) -> Difference:
-        if not mine.shares_draws_with(theirs):
-            raise ValueError("a paired difference needs the same images and draws")
-        count = min(len(self.harms), len(other.harms))
-        finest = min(mine.half_width, theirs.half_width)
-        return _difference(
-            estimate_at(
-                count, other.harms[:count] - self.harms[:count], [finest * f for f in FINER],
-                self.correct.confidence, low=-1.0,
-            )
-        )  # fmt: skip
+    @property
+    def draws(self) -> Draws:
+        """What was drawn, and how harmful each answer was."""
+        return Draws(self.outcome, self.correct.confidence, self.harms, self.sampled)
 
     def summary(self) -> dict[str, float]:
         """Return the rates with the ends of their intervals as plain data.
@@ -159,10 +119,6 @@ class AccuracyResult:
             f"{harm}accuracy {self.correct} ({100 * self.correct.confidence:.4g}% interval, "
             f"{self.correct.trials:,} inferences, {baselines})"
         )
-
-
-def _difference(mean: Estimate) -> Difference:
-    return Difference(mean.value, mean.low, mean.high, mean.confidence)
 
 
 def harm_of_wrong_answers(correct: Proportion) -> Estimate:

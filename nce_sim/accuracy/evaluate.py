@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.accuracy.accuracy_result import AccuracyResult, Sampled, judge, judge_drawn
+from nce_sim.accuracy.accuracy_result import AccuracyResult, judge, judge_drawn
 from nce_sim.accuracy.answers import Answers, joined, top1, top1_confidence
 from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
 from nce_sim.accuracy.confidence_sequence import ConfidenceSequence, looks
+from nce_sim.accuracy.draws import Sampled
 from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,

@@ -77,6 +77,15 @@ def _share(name: str, label: str, better: Better | None) -> Measure:
 KNOWN = (
     _share("score", "Score", "most"),
     _share("accuracy", "Accuracy", "most"),
+    Measure(
+        "gain",
+        "Gain over the first ranking",
+        "points",
+        "most",
+        "gain_low",
+        "gain_high",
+        scale=100.0,
+    ),
     _share("sdc", "Silent errors", "least"),
     _share("critical_sdc", "Critical silent errors", "least"),
     Measure("energy_uj", "Energy", "uJ", "least", "energy_low_uj", "energy_high_uj"),
@@ -90,7 +99,7 @@ KNOWN = (
 
 ACCOUNTS = (
     "confidence", "inferences", "fault_free", "fault_free_score", "half_width_reached",
-    "latency_cycles", "identity",
+    "latency_cycles", "draws", "identity",
 )  # fmt: skip
 """Columns that are neither measures nor settings."""
 
@@ -149,7 +158,7 @@ def _is_held(measure: Measure, rows: Rows) -> bool:
 def _with_digits(measure: Measure, rows: Rows) -> Measure:
     """Give a measure enough digits: four that count for its largest value."""
     largest = max(abs(measure.value(row) or 0.0) for row in rows)
-    if measure.unit == "%":
+    if measure.unit in ("%", "points"):
         return replace(measure, digits=1)
     digits = 3 - floor(log10(largest)) if largest > 0 else 1
     return replace(measure, digits=min(max(digits, 0), 9))

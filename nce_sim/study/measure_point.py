@@ -15,6 +15,7 @@ from typing import Any
 
 from nce_sim.accuracy.accuracy_result import AccuracyResult
 from nce_sim.accuracy.answers import Answers
+from nce_sim.accuracy.draws import Draws
 from nce_sim.accuracy.evaluate import evaluate, fault_free_answers, mean_activation
 from nce_sim.accuracy.outcomes import TOP1_NAME, Outcome, judged, outcome_named
 from nce_sim.accuracy.statistics import Estimate, Proportion
@@ -73,6 +74,14 @@ def measure_point(point: Point, shared: Shared) -> Record:
     does not fit the machine or a fault cannot strike it; checked studies have no such points.
     """
     return _Measurement(point, shared).record()
+
+
+def draws_of(point: Point, record: Record, shared: Shared) -> Draws:
+    """Return what was drawn for a point's accuracy; it is drawn again where it was not kept."""
+    return shared.get(
+        "draws", str(record["draws"]), lambda: _Measurement(point, shared).draws(), Draws.to_bytes,
+        Draws.of,
+    )  # fmt: skip
 
 
 def ranking_of(point: Point, shared: Shared) -> Ranking:
@@ -187,11 +196,31 @@ class _Measurement:
             settings.model_dump(mode="json"), point.seed,
             None if machine is None else (machine.identity, point.granularity),
         )  # fmt: skip
-        return self.shared.get(
-            "accuracies", key, lambda: self._measure_accuracy(split), _to_json, _from_json
+        found = self.shared.get(
+            "accuracies", key, lambda: self._measure_accuracy(split, key), _to_json, _from_json
         )
+        return {**found, "draws": key} if on_outputs(point.faults) else found
 
-    def _measure_accuracy(self, split: Split) -> Record:
+    def draws(self) -> Draws:
+        """Draw again what the accuracy rests on."""
+        split = self.ranking().split(self.point.fraction, self.point.granularity)
+        return self._evaluated(split)[0].draws
+
+    def _measure_accuracy(self, split: Split, key: str) -> Record:
+        settings = self.point.accuracy
+        assert settings is not None
+        result, fault_free = self._evaluated(split)
+        found = accuracy_columns(result)
+        if not on_outputs(self.point.faults):
+            return found
+        self.shared.get("draws", key, lambda: result.draws, Draws.to_bytes, Draws.of)
+        if settings.outcome != TOP1_NAME:
+            found |= {"outcome": result.outcome, **_rate("score", result.harm.complement)}
+            found["fault_free_score"] = 1 - fault_free
+        return found
+
+    def _evaluated(self, split: Split) -> tuple[AccuracyResult, float]:
+        """Return the accuracy under the point's faults, and the mean harm without them."""
         point, settings = self.point, self.point.accuracy
         assert settings is not None
         count = None if settings.images == "all" else settings.images
@@ -209,7 +238,7 @@ class _Measurement:
                 seed=point.seed, confidence=settings.confidence, calibration=calibration,
                 precision=settings.precision or ("float32" if paper else None),
             )  # fmt: skip
-            return accuracy_columns(result)
+            return result, 1 - result.fault_free.value
         outcome = outcome_named(settings.outcome)
         fault_free = self._fault_free(test, calibration, outcome)
         result = evaluate(
@@ -218,12 +247,7 @@ class _Measurement:
             seed=point.seed, confidence=settings.confidence, calibration=calibration,
             precision=settings.precision, outcome=outcome, fault_free=fault_free,
         )  # fmt: skip
-        found = accuracy_columns(result)
-        if settings.outcome != TOP1_NAME:
-            harm = judged(outcome, fault_free, test.labels.numpy()).mean()
-            found |= {"outcome": outcome.name, **_rate("score", result.harm.complement)}
-            found["fault_free_score"] = 1 - float(harm)
-        return found
+        return result, float(judged(outcome, fault_free, test.labels.numpy()).mean())
 
     def _fault_free(
         self, test: Dataset, calibration: Calibration | None, outcome: Outcome

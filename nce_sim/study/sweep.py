@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nce_sim.config.study import StudyConfig, StudyDraft
 from nce_sim.resilience.ranking import Ranking
+from nce_sim.study.gains import with_gains
 from nce_sim.study.measure_point import PointTask, ranking_of
 from nce_sim.study.parallel import Engine, run_tasks
 from nce_sim.study.point import Point, check_study, expand
@@ -74,6 +75,7 @@ def run_sweep(plan: Plan, store: Store, engine: Engine, stage: Stage) -> SweepRe
         record = store.load(point.identity)
         assert record is not None
         records.append(record)
+    records = with_gains(plan.points, records, store)
     return SweepResult(plan.study, plan.points, _uniform(records, varied_fields(plan.points)))
 
 
