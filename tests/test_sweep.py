@@ -13,7 +13,7 @@ from nce_sim.config.campaign import DropoutFault, HardwareFault
 from nce_sim.config.study import AccuracySettings, Axes, StudyConfig, StudyRanking
 from nce_sim.config.vary import changed_machine
 from nce_sim.study.estimate import estimate
-from nce_sim.study.measure_point import PointTask, macs_share, measure_point, ranking_of
+from nce_sim.study.measure_point import PointTask, macs_share, measure_point
 from nce_sim.study.parallel import Engine
 from nce_sim.study.point import points_of
 from nce_sim.study.resources import Resources
@@ -124,26 +124,24 @@ def test_workers_and_order_change_nothing(tmp_path, resources):
 
 
 def test_gains_are_paired_differences_from_the_first_ranking(tmp_path, resources):
-    config = study(faults=[DropoutFault(dropout=0.5)])
-    result = run(config, tmp_path / "one", resources)
-    test = nce.load_data("digits", "test").first(32)
-    network = nce.load_model("cnn-digits")
-    seen = 0
-    for row, point in zip(result.rows, result.points, strict=True):
-        mine = ranking_of(point, Shared(None)).split(point.fraction, point.granularity)
-        if point.ranking == result.points[0].ranking:
+    result = run(study(faults=[DropoutFault(dropout=0.5)]), tmp_path, resources)
+    network, test = nce.load_model("cnn-digits"), nce.load_data("digits", "test").first(32)
+    train = nce.load_data("digits", "ranking").first(32)
+    lrp = nce.rank(network, train.images, train.labels)
+    random = nce.rank(network, None, None, "random")
+    for row in result.rows:
+        if row["method"] == "lrp":
             assert row["gain"] is None
             continue
-        first = replace(point, ranking=result.points[0].ranking)
-        theirs = ranking_of(first, Shared(None)).split(point.fraction, point.granularity)
-        one, other = (
-            nce.evaluate(network, test.images, test.labels, split, nce.Dropout(0.5))
-            for split in (mine, theirs)
+        mine, theirs = (
+            nce.evaluate(
+                network, test.images, test.labels, ranking.split(row["fraction"]), nce.Dropout(0.5)
+            )
+            for ranking in (random, lrp)
         )
-        gain = one.minus(other)
+        gain = mine.minus(theirs)
         assert (row["gain"], row["gain_low"], row["gain_high"]) == (gain.value, gain.low, gain.high)
-        seen += 1
-    assert seen > 0
+    assert [row["method"] for row in result.rows] == ["lrp"] * 3 + ["random"] * 3
 
 
 def test_two_studies_share_points_and_a_resumed_one_repeats_nothing(
