@@ -5,6 +5,7 @@ read from its traced operations, whether it calls layers or functions. Whatever 
 refused by name, with the line of the user's source.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,9 +72,8 @@ def _capture_operation(trace: Trace, node: Node) -> None:
         return
     handler = HANDLERS.get(node.target)
     if handler is None:
-        known = ", ".join(
-            sorted({str(target).split(".")[1] for target in HANDLERS if "." in str(target)})
-        )
+        names = {str(each).split(".")[1] for each in HANDLERS if each is not operator.getitem}
+        known = ", ".join(sorted(names))
         raise trace.refuse(node, f"operation {node.target} is not supported; supported are {known}")
     handler(trace, node)
 

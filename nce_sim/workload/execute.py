@@ -30,7 +30,8 @@ PRECISION_OF_FORMAT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16",
 
 OutputHook = Callable[[Layer, Tensor, Tensor], Tensor]
 """Receives each neuron layer with its inputs (those of its first source) and its output (images x
-the layer's shapes); returns the output that goes on. It may overwrite the output that it gets, but not the inputs."""
+the layer's shapes); returns the output that goes on. It may overwrite the output that it gets, but
+not the inputs."""
 
 
 def has_fast_bfloat16() -> bool:

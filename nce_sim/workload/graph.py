@@ -81,8 +81,8 @@ class Workload:
         """Raise InputError if this is more than a chain of layers with ReLU."""
         if self.beyond_chain is not None:
             raise InputError(
-                f"{what} knows networks that are chains of layers with ReLU only so far: in network "
-                f"'{self.name}' {self.beyond_chain}"
+                f"{what} knows networks that are chains of layers with ReLU only so far: in "
+                f"network '{self.name}' {self.beyond_chain}"
             )
 
     @cached_property

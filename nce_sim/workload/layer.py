@@ -39,9 +39,9 @@ class Layer:
     one.
 
     `others` are further sources. Those of an addition are maps of in_shape, those of a joining
-    (Kind.CONCAT) have channels of their own. Those of a convolution or a linear layer, of out_shape,
-    are added to its sums before the non-linearity: it closes a residual block, and its neurons are
-    the sums of the branches (see `parts`).
+    (Kind.CONCAT) have channels of their own. Those of a convolution or a linear layer, each of
+    out_shape, are added to its sums before the non-linearity: it closes a residual block, and its
+    neurons are the sums of the branches (see `parts`).
 
     `activation` is the non-linearity where it is not ReLU. `margins` are the zeros that a Kind.PAD
     adds, or takes away where negative: (top, bottom, left, right).

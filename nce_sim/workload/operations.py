@@ -180,15 +180,17 @@ def _activate(trace: Trace, node: Node, activation: Activation) -> None:
     while activation.rises and _is_pooled_alone(trace, place):
         place = trace.made_by[trace.standing_for[place.name]].args[0]
     target = trace.layers.get(trace.standing_for[place.name])
-    ends = {"relu": True} if activation.curve is Curve.RELU else {"activation": activation}
+    ends: dict[str, Any] = (
+        {"relu": True} if activation.curve is Curve.RELU else {"activation": activation}
+    )
     if target is not None and (_ends_in_sums(trace, place) or _is_sum(trace, place)):
-        trace.layers[target.name] = replace(target, **ends)  # type: ignore[arg-type]
+        trace.layers[target.name] = replace(target, **ends)
         trace.standing_for[node.name] = name
     elif activation.curve is Curve.RELU and not trace.is_signed(name):
         trace.standing_for[node.name] = name
     else:
         shape, own = shape_of(node), trace.next_name("activation")
-        layer = Layer(own, Kind.ACTIVATION, name, shape, shape, **ends)  # type: ignore[arg-type]
+        layer = Layer(own, Kind.ACTIVATION, name, shape, shape, **ends)
         trace.add(node, layer)
 
 
@@ -397,8 +399,11 @@ def _reshape(trace: Trace, node: Node) -> None:
 
 def _add_reshape(trace: Trace, node: Node, source: str, in_shape: tuple[int, ...]) -> None:
     out_shape = shape_of(node)
-    if prod(in_shape) != prod(out_shape) or len(out_shape) not in (1, 3):
+    if prod(in_shape) != prod(out_shape) or not 1 <= len(out_shape) <= 3:
         raise trace.refuse(node, f"a reshape from {in_shape} to {out_shape}")
+    before = trace.layers.get(source)
+    if before is not None and before.kind is Kind.FLATTEN:
+        source, in_shape = before.source, before.in_shape
     if in_shape == out_shape:
         trace.standing_for[node.name] = source
         return
@@ -413,11 +418,11 @@ def _permute(trace: Trace, node: Node) -> None:
     if source.name not in trace.standing_for:
         trace.source(source, node)
     size = len(source.meta["val"].shape)
-    if node.target is aten.permute.default:
-        order = [int(axis) % size for axis in node.args[1]]  # type: ignore[union-attr]
-    else:
+    axes: Any = node.args[1] if node.target is aten.permute.default else node.args[1:3]
+    order = [int(axis) % size for axis in axes]
+    if node.target is aten.transpose.int:
+        one, other = order
         order = list(range(size))
-        one, other = (int(axis) % size for axis in node.args[1:3])  # type: ignore[arg-type]
         order[one], order[other] = order[other], order[one]
     before = trace.orders.get(source.name, tuple(range(size)))
     after = tuple(before[axis] for axis in order)

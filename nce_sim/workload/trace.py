@@ -72,7 +72,7 @@ class Trace:
         return f"{kind}{1 + sum(name.rstrip('0123456789') == kind for name in self.layers)}"
 
     def is_only_reader(self, source: Node) -> bool:
-        """Tell whether neither `source` nor what it stands for, back to its layer, is read twice."""
+        """Tell whether neither `source` nor what leads to it from its layer is read twice."""
         layer = self.standing_for[source.name]
         while self.standing_for.get(source.name) == layer:
             if len(source.users) > 1:
