@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,6 +21,7 @@ from nce_sim.resilience.conductance import conductance
 from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
 from nce_sim.resilience.relevance import RULES, RelevancePropagation
+from nce_sim.resilience.rules import Additions, ZPlus
 from nce_sim.resilience.split import (
     Alignment,
     Block,
@@ -77,7 +78,9 @@ class Ranking:
     `relevance` maps a layer's name to a float64 array of the layer's shape (C x H x W or
     features). For methods other than "lrp" it holds their score: what matters is the order.
     `lost_relevance` is the share of an image's relevance (1) that never reached a layer,
-    averaged over the images; only "lrp" has it.
+    averaged over the images; only "lrp" has it. Where a network branches, a layer holds only its
+    branch's part of the 1: what is lost is then what does not cross the cut of the graph behind
+    the layer, summed over all that crosses it.
     """
 
     origin: Origin
@@ -202,6 +205,7 @@ def rank(
     device: str = "cpu",
     data: str = "given by the caller",
     progress: Progress | None = None,
+    additions: Additions = "positive",
 ) -> Ranking:
     """Rank the neurons of `network` by their mean relevance over `images`.
 
@@ -209,8 +213,10 @@ def rank(
     resilience as |N(0, 1)| from `seed`, and the others need no seed. Signed credit ("lrp-epsilon",
     "lrp-gamma", "conductance") counts by its magnitude in each image. "fault-aware" takes a
     `fault`, Dropout, GaussianNoise or `expected_damage` of a fault of the hardware, and ranks by
-    the damage that is expected from it. `precision` is "float32" or, for "lrp", "mixed". Images are
-    streamed in blocks: memory does not grow with their number.
+    the damage that is expected from it. `additions`, with "lrp", says by what a residual addition
+    shares relevance among its branches: by their positive parts, or by what they add ("signed"),
+    where credit of both signs arises and counts by its magnitude. `precision` is "float32" or, for
+    "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
@@ -222,6 +228,11 @@ def rank(
             if fault is not None
             else "ranking by 'fault-aware' needs a fault, such as fault=Dropout(0.5)"
         )
+    if additions not in get_args(Additions) or (additions == "signed" and method != "lrp"):
+        raise InputError(
+            f"additions '{additions}' with method '{method}': lrp knows "
+            f"{' and '.join(get_args(Additions))}, the others positive only"
+        )
     if method == "random":
         return _random_ranking(network, seed)
     if images is None or labels is None:
@@ -232,18 +243,18 @@ def rank(
     if precision not in known:
         raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
     check_device(device)
-    scores = _scores(network, method, fault, precision, device)
-    halves = sum_over_blocks(network, scores, images, labels, device, progress)
+    scores = _scores(network, method, fault, precision, device, additions)
+    lost = LostRelevance(scores) if isinstance(scores, RelevancePropagation) else None
+    halves = sum_over_blocks(network, scores, images, labels, device, progress, lost)
     count = len(images)
     relevance: Mapping[str, NDArray[np.float64]] = {
         name: (halves[0][name] + halves[1][name]) / count for name in halves[0]
     }
     if fault is not None:
         relevance = fault.scores(relevance)
-    is_lrp = method == "lrp"
     return Ranking(
         Origin(
-            method=method,
+            method=method if additions == "positive" else f"{method}, {additions} additions",
             network=network.name,
             network_identity=network.identity,
             data=data,
@@ -254,14 +265,38 @@ def rank(
             fault=None if fault is None else str(fault),
         ),
         relevance,
-        {name: 1.0 - float(values.sum()) for name, values in relevance.items()} if is_lrp else {},
+        lost.of(relevance, count) if lost is not None else {},
     )
 
 
+class LostRelevance:
+    """Notes, block by block, what relevance crosses the cut of the graph behind each layer."""
+
+    def __init__(self, propagation: RelevancePropagation) -> None:
+        self.propagation = propagation
+        self.crossed: dict[str, float] = {}
+
+    def __call__(self, counted: Tensor) -> None:
+        """Note what the last block's images hold; `counted` is 1 for those that count, else 0."""
+        for name, held in self.propagation.crossing.items():
+            self.crossed[name] = self.crossed.get(name, 0.0) + float((counted * held).sum())
+
+    def of(self, relevance: Mapping[str, NDArray[np.float64]], images: int) -> dict[str, float]:
+        """Return the share of each image's relevance that was lost before each layer."""
+        return {
+            name: 1.0 - (self.crossed[name] / images if self.crossed else float(values.sum()))
+            for name, values in relevance.items()
+        }
+
+
 def _scores(
-    network: Workload, method: str, fault: Damaging | None, precision: str, device: str
-) -> BlockScores:
+    network: Workload, method: str, fault: Damaging | None, precision: str, device: str,
+    additions: Additions,
+) -> BlockScores:  # fmt: skip
     """Return what scores a block of images; signed credit counts by its magnitude."""
+    if additions == "signed":
+        rule = ZPlus(additions)
+        return _Magnitudes(RelevancePropagation(network, rule, precision, device))
     if method == "lrp":
         return RelevancePropagation(network, RULES[method], precision, device)
     if method in RULES:
@@ -296,8 +331,12 @@ def sum_over_blocks(
     labels: Tensor,
     device: str,
     progress: Progress | None,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Return the scores summed over the even and over the odd blocks of images."""
+    """Return the scores summed over the even and over the odd blocks of images.
+
+    `watch` is told after each block which of its images count, as ones and zeros.
+    """
     length = block_length(network)
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
         {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)
@@ -311,6 +350,8 @@ def sum_over_blocks(
             # A product with a vector reads the maps in their order in memory; a plain sum does not.
             total = counted.to(values.dtype) @ rows_by_position(values)
             halves[number % 2][name] += total.float().cpu().numpy()
+        if watch is not None:
+            watch(counted)
         if progress is not None:
             progress(block.stop, len(images))
     shapes = {layer.name: layer.out_shape for layer in network.neuron_layers}

@@ -143,6 +143,7 @@ def prepare(
 ) -> Executable:
     """Lay the parameters of `network` out for `precision`, one of PRECISIONS.
 
+    "float64", which no machine has, is for checks of what is computed in float32.
     "int8" needs a calibration; the others leave it unused.
     Raises InputError if it is missing or another network's, and for weights beyond float16.
     """
@@ -155,7 +156,9 @@ def prepare(
         if precision == "float16":
             return prepare_float16(network, target)
         return prepare_int8(network, target, calibration)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    dtype = {
+        "float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64,
+    }[precision]  # fmt: skip
 
     def convert(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else fast_layout(tensor.to(target, dtype))
