@@ -119,14 +119,15 @@ def _batch_norm(trace: Trace, node: Node) -> None:
     if options["training"] or options["mean"] is None or options["variance"] is None:
         raise trace.refuse(node, "BatchNorm with the statistics of the batch: it needs stored ones")
 
+    old = trace.parameters[layer.name]
+
     def tensor(key: str, default: float) -> Tensor:
         if options[key] is None:
-            return torch.full((layer.channels,), default)
+            return old.weight.new_full((layer.channels,), default)
         return trace.tensor(options[key], node).float()
 
     factor = tensor("scale", 1.0) / torch.sqrt(tensor("variance", 1.0) + options["eps"])
-    old = trace.parameters[layer.name]
-    bias = torch.zeros(layer.channels) if old.bias is None else old.bias
+    bias = old.weight.new_zeros(layer.channels) if old.bias is None else old.bias
     trace.parameters[layer.name] = Parameters(
         old.weight * factor.view(-1, *[1] * (old.weight.dim() - 1)),
         (bias - tensor("mean", 0.0)) * factor + tensor("shift", 0.0),
