@@ -1,10 +1,12 @@
 """Relevance of networks that branch: against dense matrices, by hand, and cut by cut."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from dense_layers import dense_matrix
-from graph_networks import BUILDERS, captured, joined, residual, settle
+from graph_networks import BUILDERS, bottlenecks, captured, joined, residual, settle
 from hypothesis import given, settings
 from small_networks import images, labels, one_thread
 from test_capture import networks
@@ -250,3 +252,21 @@ def test_a_leaky_network_shares_by_contributions_of_both_signs():
         seed=5,
     )  # fmt: skip
     check(captured(module), ZPlus(), "float64", 1e-9)
+
+
+@pytest.mark.parametrize("additions", ["positive", "signed"])
+@pytest.mark.parametrize(
+    ("build", "seed"),
+    [(residual, 1), (residual, 2), (residual, 3), (bottlenecks, 3), (bottlenecks, 4)],
+)
+def test_relevance_agrees_with_zennit(build, seed, additions):
+    """Recorded by tests/peers/record_zennit_graphs.py, in float64 with BatchNorm merged."""
+    recorded = np.load(Path(__file__).parent / "data" / "zennit_graphs.npz")
+    network = captured(build(seed))
+    propagation = RelevancePropagation(network, ZPlus(additions), "float64")
+    found = propagation(images(3).double(), labels(3))
+    for number, layer in enumerate(network.neuron_layers):
+        peer = recorded[f"{build.__name__}/{seed}/{additions}/{number}"]
+        mine = found[layer.name].numpy()
+        assert mine.shape == peer.shape
+        assert np.abs(mine - peer).max() < 1e-4 * np.abs(peer).max(), layer.name
