@@ -18,6 +18,7 @@ from nce_sim.report.counters import buffer_fill
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import EXTERNAL
 from nce_sim.schedule.tiles import OUTPUTS
+from nce_sim.study.protection_price import cost_curves
 from nce_sim.workload.layer import Kind
 
 MACHINE = load_machine("nce-small")
@@ -156,3 +157,21 @@ def test_hardware_faults_are_refused(build, site):
     fault = Fault(Site.parse(site), Single(), BitFlip())
     with pytest.raises(nce.InputError, match="injection of hardware faults knows networks that"):
         nce.inject(network, images(4), labels(4), schedule, [fault])
+
+
+@pytest.mark.parametrize("objective", ["energy", "latency"])
+def test_a_closing_convolutions_cost_includes_its_addition(objective):
+    network = captured(residual())
+    ranking = nce.rank(network, None, None, "random")
+    none = simulate(network, MACHINE, ranking.split(1.0))
+    if objective == "energy":
+        each = dict(none.energy.by_layer_pj)
+    else:
+        each = {name: end - start for name, (start, end) in none.layer_intervals.items()}
+    curves = cost_curves(ranking, network, MACHINE, objective)
+    for layer in network.neuron_layers:
+        carried = {"conv1": ["pool1"], "conv5": ["conv5.add", "pool2"]}.get(
+            layer.name, [f"{layer.name}.add"] if layer.closes_block else []
+        )
+        expected = sum(each[name] for name in (layer.name, *carried))
+        assert curves[layer.name].costs[0] == pytest.approx(expected)

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
@@ -31,7 +33,9 @@ class ModelDescription(Strict):
     architecture: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:factory")
     arguments: dict[str, Any] = Field(default_factory=dict)
     input_shape: list[PositiveInt] = Field(min_length=1, max_length=3)
-    weights: str | None = Field(default=None, description="safetensors file beside this one")
+    weights: str | None = Field(
+        default=None, description="file beside this one: safetensors, or a state_dict of torch.save"
+    )
     weights_sha256: str | None = None
     seed: int | None = Field(default=None, ge=0, description="of random weights")
     data: str | None = Field(default=None, description="the data set it was trained on")
@@ -125,7 +129,30 @@ def _load_weights(module: nn.Module, path: Path, expected_sha256: str | None) ->
             f"the weights {path} are damaged or others than described: SHA-256 {found}, "
             f"{DESCRIPTION} says {expected_sha256}"
         )
+    tensors = _read_tensors(path, content)
     try:
-        module.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError, ValueError) as reason:
+        module.load_state_dict(tensors)
+    except (RuntimeError, ValueError) as reason:
         raise InputError(f"the weights {path} do not fit the network: {reason}") from reason
+
+
+def _read_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    """Read a state_dict: safetensors, or of torch.save (.pt, .pth) without running code."""
+    if path.suffix not in (".pt", ".pth"):
+        try:
+            return load_tensors(content)
+        except SafetensorError as reason:
+            raise InputError(f"{path} cannot be read as safetensors: {reason}") from reason
+    try:
+        held = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as reason:
+        raise InputError(
+            f"{path} cannot be read as the state_dict of a module, which holds tensors only and "
+            f"runs no code: {str(reason).splitlines()[0]}"
+        ) from reason
+    if not isinstance(held, dict) or not all(isinstance(each, Tensor) for each in held.values()):
+        raise InputError(
+            f"{path} holds {type(held).__name__} with other things than tensors: save the module's "
+            f"state_dict() itself"
+        )
+    return held
