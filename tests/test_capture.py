@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import nce_sim as nce
 from nce_sim.accuracy.exhaustive import exhaustive_damage
+from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.resilience.split import Split
 from nce_sim.workload.calibration import calibrate
 from nce_sim.workload.execute import all_outputs, forward, prepare
@@ -266,6 +267,39 @@ def test_dropout_strikes_the_sum_of_both_branches():
     with torch.inference_mode():
         outputs = forward(executable, executable.images(images(40)), hook=zero)
     assert np.array_equal(struck.right, (outputs.argmax(1) == labels(40)).numpy())
+
+
+def test_noise_strikes_the_sum_of_both_branches():
+    """Its deviation is that of the closing layer's mean, after the addition and the ReLU."""
+    network = captured(residual())
+    closing = next(layer for layer in network.layers if layer.closes_block)
+    means = nce.mean_activation(network, images(16))
+    masks = {
+        layer.name: np.full(layer.out_shape, layer is closing) for layer in network.neuron_layers
+    }
+    executable = prepare(network, "float32")
+    fault = nce.GaussianNoise(2.0, means)
+    injector = Injector(executable, Split(0.1, "neuron", masks), fault)
+    hook = injector.hook(BlockDraws(executable, 1, 0, range(16)))
+    changes = {}
+
+    def strike(layer, inputs, output):
+        before = output.clone()
+        after = hook(layer, inputs, output)
+        if (
+            layer.name not in changes
+            and layer in network.layers[: network.layers.index(closing) + 1]
+        ):
+            changes[layer.name] = (after - before).flatten()
+        return after
+
+    with torch.inference_mode():
+        values = all_outputs(executable, images(16))
+        forward(executable, executable.images(images(16)), hook=strike)
+    assert means[closing.name] == pytest.approx(float(values[closing.name].mean()), rel=1e-4)
+    assert not changes["conv2"].any()
+    spread = float(changes[closing.name].std()) / (2.0 * means[closing.name])
+    assert spread == pytest.approx(1, abs=4 / (2 * len(changes[closing.name])) ** 0.5)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

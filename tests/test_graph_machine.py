@@ -5,7 +5,9 @@ import pytest
 import torch
 from graph_networks import add_after, bottlenecks, captured, joined, residual, settle
 from hardware import split_of
+from hypothesis import given, settings
 from small_networks import images, labels
+from test_capture import networks
 from torch import nn
 
 import nce_sim as nce
@@ -175,3 +177,19 @@ def test_a_closing_convolutions_cost_includes_its_addition(objective):
         )
         expected = sum(each[name] for name in (layer.name, *carried))
         assert curves[layer.name].costs[0] == pytest.approx(expected)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(networks())
+def test_random_networks_run_or_are_refused(module):
+    network = captured(module)
+    try:
+        run = simulate(network, MACHINE, halves(network))
+    except nce.InputError as refusal:
+        assert {layer.kind for layer in network.layers} & {Kind.PAD, Kind.ACTIVATION}, refusal
+        return
+    found = {work.layer.name: work for work in run.program.layers}
+    for layer in network.layers:
+        if layer.kind not in (Kind.FLATTEN, Kind.CONCAT):
+            assert sum(share.elements for share in found[layer.name].shares) == layer.outputs
+    assert sum(each.useful_macs for each in run.counts.domains.values()) == network.macs
