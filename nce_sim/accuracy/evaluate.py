@@ -45,6 +45,7 @@ from nce_sim.workload.execute import (
 )
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import Images
+from nce_sim.workload.layer import INPUT
 from nce_sim.workload.layout import restore_shape, rows_by_position
 
 BLOCK = 16
@@ -351,7 +352,9 @@ class _BlockRunner:
                 if self.first.has_neurons:
                     output = hook(self.first, self.inputs, self._copy_of_first_output())
             if self.rest:
-                output = forward(self.executable, output, self.rest, hook)
+                known = {INPUT: self.inputs, self.first.name: output}
+                start = known[self.rest[0].source]
+                output = forward(self.executable, start, self.rest, hook, known)
             outputs = output[: self.count]
             if not self.with_confidence:
                 return Answers(top1(outputs))

@@ -101,10 +101,11 @@ def exhaustive_damage(
     `images` is float32 N x the network's input shape, `labels` int64 N. Rows are computed in padded
     blocks of a size that follows from the network alone, each by one thread, so that no result
     depends on the number of threads.
-    Raises InputError for input that does not fit.
+    Raises InputError for input that does not fit and for networks that are no chains.
     """
     network.check_images(images)
     network.check_labels(images, labels)
+    network.require_chain("exhaustive injection")
     check_device(device)
     displacements = _displacements(network, fault, nodes)
     executable = prepare(network, "float32", device)

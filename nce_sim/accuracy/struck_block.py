@@ -72,6 +72,7 @@ class StruckBlocks:
         self, executable: Executable, schedule: Schedule, calibration: Calibration | None,
         seed: int = 0, watch: Watch | None = None,
     ) -> None:  # fmt: skip
+        executable.network.require_chain("injection of hardware faults")
         self.executable, self.schedule, self.seed = executable, schedule, seed
         self.watch = watch
         self.machine = schedule.program.machine

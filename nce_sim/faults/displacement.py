@@ -101,6 +101,7 @@ class LayerWords:
         executable: Executable, seen: Sensitivity, held_in: tuple[float, float] | None = None
     ) -> "LayerWords":
         """Return the sums that lanes hand on; `held_in` is the range of lanes that clip."""
+        executable.network.require_chain("damage expected of faults in sums")
         sums = sums_of(executable, seen.layer, seen.inputs)
         is_whole = executable.format.sum_dtype is np.int32
         bits = sums.to(torch.int32) if is_whole else sums.float().view(torch.int32)

@@ -84,8 +84,8 @@ def rank_in_loop(
         done = step * len(images)
         draws = _draws(executable, seed, step, len(images))
         scores = StruckDamageScores(executable, fault, split, draws)
-        even, odd = sum_over_blocks(network, scores, images, labels, device, advance)
-        means = {name: (even[name] + odd[name]) / len(images) for name in even}
+        sums = sum_over_blocks(network, scores, images, labels, device, advance)
+        means = {name: (sums.even[name] + sums.odd[name]) / len(images) for name in sums.even}
         growing.scores = fault.scores(means)
     growing.grow(1.0)
     origin = replace(start.origin, method=IN_LOOP, seed=seed, stability=None)

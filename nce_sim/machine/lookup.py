@@ -59,7 +59,15 @@ class Schedule:
 
     @cached_property
     def storage(self) -> Storage:
-        """What the memories hold when; raises InputError as `executions` does."""
+        """What the memories hold when; raises InputError as `executions` does.
+
+        Raises InputError for joined maps too, whose words are not followed yet.
+        """
+        if self.program.joined:
+            raise InputError(
+                f"what memories hold is not known yet for networks that join maps "
+                f"({', '.join(self.program.joined)})"
+            )
         return Storage(self.program, self._spans, self.executions)
 
     @cached_property

@@ -9,6 +9,7 @@ from nce_sim.machine.engine import Run
 from nce_sim.machine.probe import COMPUTE
 from nce_sim.schedule.layout import RESIDENT
 from nce_sim.schedule.program import LayerWork, Share
+from nce_sim.schedule.steps import machine_steps
 from nce_sim.schedule.tiles import OUTPUTS, WEIGHTS, Tile
 from nce_sim.workload.layer import Kind, Layer
 
@@ -100,7 +101,7 @@ def _operands(
 
 def _resident_maps(run: Run, layers: Sequence[Layer], domain: str) -> Iterator[Change]:
     """Yield when a domain's resident maps come and go."""
-    last_reader = _last_readers(layers)
+    last_reader = _last_readers(machine_steps(tuple(layers)))
     for work in run.program.layers:
         own = [share for share in work.shares if share.domain == domain]
         elements = sum(share.elements for share in own)

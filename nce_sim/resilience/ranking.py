@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,6 +21,7 @@ from nce_sim.resilience.conductance import conductance
 from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
 from nce_sim.resilience.relevance import RULES, RelevancePropagation
+from nce_sim.resilience.rules import Additions, ZPlus
 from nce_sim.resilience.split import (
     Alignment,
     Block,
@@ -48,9 +49,6 @@ METHODS = (*RULES, *SCORES, "conductance", "fault-aware", "random")
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
 
-
-Sums = tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]
-"""Scores by layer, in its shape, summed over the even and over the odd blocks of images."""
 
 PART = 4096
 """Images whose sums are one term, however many workers share the terms: as many whole blocks as
@@ -86,7 +84,9 @@ class Ranking:
     `relevance` maps a layer's name to a float64 array of the layer's shape (C x H x W or
     features). For methods other than "lrp" it holds their score: what matters is the order.
     `lost_relevance` is the share of an image's relevance (1) that never reached a layer,
-    averaged over the images; only "lrp" has it.
+    averaged over the images; only "lrp" has it. Where a network branches, a layer holds only its
+    branch's part of the 1: what is lost is then what does not cross the cut of the graph behind
+    the layer, summed over all that crosses it.
     """
 
     origin: Origin
@@ -196,6 +196,28 @@ class Ranking:
         return ranking
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What was summed over images, layer by layer.
+
+    `even` and `odd` are the scores of the even and of the odd blocks of images, in the layer's
+    shape. `crossed` is the relevance that crosses the cut of the graph behind each layer; it is
+    empty where that is the layer's own, and for methods that do not share relevance out.
+    """
+
+    even: dict[str, NDArray[np.float64]]
+    odd: dict[str, NDArray[np.float64]]
+    crossed: dict[str, float]
+
+    def add(self, more: "Sums") -> None:
+        """Take further sums in."""
+        for mine, theirs in ((self.even, more.even), (self.odd, more.odd)):
+            for name, values in theirs.items():
+                mine[name] += values
+        for name, held in more.crossed.items():
+            self.crossed[name] = self.crossed.get(name, 0.0) + held
+
+
 class BlockScores(Protocol):
     """Scores of every neuron for a block of images, by layer, images x the layer's shape."""
 
@@ -215,6 +237,7 @@ def rank(
     device: str = "cpu",
     data: str = "given by the caller",
     progress: Progress | None = None,
+    additions: Additions = "positive",
 ) -> Ranking:
     """Rank the neurons of `network` by their mean relevance over `images`.
 
@@ -222,25 +245,30 @@ def rank(
     resilience as |N(0, 1)| from `seed`, and the others need no seed. Signed credit ("lrp-epsilon",
     "lrp-gamma", "conductance") counts by its magnitude in each image. "fault-aware" takes a
     `fault`, Dropout, GaussianNoise or `expected_damage` of a fault of the hardware, and ranks by
-    the damage that is expected from it. `precision` is "float32" or, for "lrp", "mixed". Images are
-    streamed in blocks: memory does not grow with their number.
+    the damage that is expected from it. `additions`, with "lrp", says by what a residual addition
+    shares relevance among its branches: by their positive parts, or by what they add ("signed"),
+    where credit of both signs arises and counts by its magnitude. `precision` is "float32" or, for
+    "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
 
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
     if method != "random" or fault is not None:
-        check_ranking(network, images, labels, method, fault, precision, device)
+        check_ranking(network, images, labels, method, fault, precision, device, additions)
     if method == "random":
         return _random_ranking(network, seed)
     assert images is not None
     assert labels is not None
-    scores = _scores(network, method, fault, precision, device)
+    scores = _scores(network, method, fault, precision, device, additions)
     sums = sum_over_blocks(network, scores, images, labels, device, progress)
-    return ranking_of_sums(network, sums, len(images), method, fault, precision, data)
+    return ranking_of_sums(
+        network, sums, len(images), method, fault, precision, data, additions=additions
+    )
 
 
 def check_ranking(
     network: Workload, images: Images | None, labels: Tensor | None, method: str,
     fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
+    additions: Additions = "positive",
 ) -> None:  # fmt: skip
     """Raise InputError unless a network can be ranked so by these images."""
     if method not in METHODS:
@@ -250,6 +278,11 @@ def check_ranking(
             f"ranking by '{method}' takes no fault: only 'fault-aware' does"
             if fault is not None
             else "ranking by 'fault-aware' needs a fault, such as fault=Dropout(0.5)"
+        )
+    if additions not in get_args(Additions) or (additions == "signed" and method != "lrp"):
+        raise InputError(
+            f"additions '{additions}' with method '{method}': lrp knows "
+            f"{' and '.join(get_args(Additions))}, the others positive only"
         )
     if images is None or labels is None:
         raise InputError(f"ranking by '{method}' needs images and labels; only 'random' does not")
@@ -273,7 +306,7 @@ def sums_of_part(
 ) -> Sums:  # fmt: skip
     """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
     check_ranking(network, images, labels, method, fault, precision, device)
-    scores = _scores(network, method, fault, precision, device)
+    scores = _scores(network, method, fault, precision, device, "positive")
     return _sum_part(network, scores, images, labels, device, None)
 
 
@@ -282,27 +315,25 @@ def add_parts(parts: Iterable[Sums]) -> Sums:
     remaining = iter(parts)
     total = next(remaining)
     for part in remaining:
-        for half, more in zip(total, part, strict=True):
-            for name, values in more.items():
-                half[name] += values
+        total.add(part)
     return total
 
 
 def ranking_of_sums(
     network: Workload, sums: Sums, images: int, method: str, fault: Damaging | None = None,
     precision: str = "float32", data: str = "given by the caller",
+    additions: Additions = "positive",
 ) -> Ranking:  # fmt: skip
     """Return the ranking that follows from the scores summed over all `images`."""
-    even, odd = sums
+    even, odd = sums.even, sums.odd
     relevance: Mapping[str, NDArray[np.float64]] = {
         name: (even[name] + odd[name]) / images for name in even
     }
     if fault is not None:
         relevance = fault.scores(relevance)
-    is_lrp = method == "lrp"
     return Ranking(
         Origin(
-            method=method,
+            method=method if additions == "positive" else f"{method}, {additions} additions",
             network=network.name,
             network_identity=network.identity,
             data=data,
@@ -313,14 +344,30 @@ def ranking_of_sums(
             fault=None if fault is None else str(fault),
         ),
         relevance,
-        {name: 1.0 - float(values.sum()) for name, values in relevance.items()} if is_lrp else {},
+        _lost(sums.crossed, relevance, images)
+        if method == "lrp" and additions == "positive"
+        else {},
     )
 
 
+def _lost(
+    crossed: Mapping[str, float], relevance: Mapping[str, NDArray[np.float64]], images: int
+) -> dict[str, float]:
+    """Return the share of each image's relevance that was lost before each layer."""
+    return {
+        name: 1.0 - (crossed[name] / images if crossed else float(values.sum()))
+        for name, values in relevance.items()
+    }
+
+
 def _scores(
-    network: Workload, method: str, fault: Damaging | None, precision: str, device: str
-) -> BlockScores:
+    network: Workload, method: str, fault: Damaging | None, precision: str, device: str,
+    additions: Additions,
+) -> BlockScores:  # fmt: skip
     """Return what scores a block of images; signed credit counts by its magnitude."""
+    if additions == "signed":
+        rule = ZPlus(additions)
+        return _Magnitudes(RelevancePropagation(network, rule, precision, device))
     if method == "lrp":
         return RelevancePropagation(network, RULES[method], precision, device)
     if method in RULES:
@@ -382,6 +429,7 @@ def _sum_part(
 ) -> Sums:
     """Return the scores summed over the even and over the odd blocks of one part."""
     length = block_length(network)
+    crossed: dict[str, float] = {}
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
         {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)
     )
@@ -394,6 +442,9 @@ def _sum_part(
             # A product with a vector reads the maps in their order in memory; a plain sum does not.
             total = counted.to(values.dtype) @ rows_by_position(values)
             halves[number % 2][name] += total.float().cpu().numpy()
+        if isinstance(scores, RelevancePropagation):
+            for name, held in scores.crossing.items():
+                crossed[name] = crossed.get(name, 0.0) + float((counted * held).sum())
         if progress is not None:
             progress(block.stop, len(images))
     shapes = {layer.name: layer.out_shape for layer in network.neuron_layers}
@@ -401,7 +452,7 @@ def _sum_part(
         {name: from_position(values, shapes[name]) for name, values in half.items()}
         for half in halves
     )
-    return even, odd
+    return Sums(even, odd, crossed)
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:

@@ -11,7 +11,7 @@ convolutions, fully connected layers and average pooling share one function.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ SMALLEST_DENOMINATOR = 1e-30
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From a layer's inputs, its outputs and their relevance to the relevance of the inputs."""
+
+Additions = Literal["positive", "signed"]
+"""By what an addition shares relevance: the positive parts of its branches, or what they add."""
 
 Part = tuple[Tensor, Tensor | None]
 """Inputs and the weights that they meet; None where the layer has none."""
@@ -41,6 +44,9 @@ class Rule(Protocol):
         `signed` tells whether its inputs may be negative.
         """
 
+    def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
+        """Share the relevance of a sum of `branches`, all of one shape, among them."""
+
 
 @dataclass(frozen=True)
 class ZPlus:
@@ -49,7 +55,13 @@ class ZPlus:
     It starts from the one-hot label. Biases take no part. Where a denominator is zero its relevance
     is lost; nothing is added to keep it away from zero. Where inputs may be negative,
     contributions are max(0, y w) = y+ w+ + y- w-.
+
+    A residual addition shares by the positive parts of its branches, z = max(0, y); with
+    `additions` "signed" by the branches themselves, so that relevance of both signs may arise and
+    grow without bound where branches almost cancel.
     """
+
+    additions: Additions = "positive"
 
     def start(self, outputs: Tensor, one_hot: Tensor) -> Tensor:  # noqa: ARG002
         """Return the one-hot labels."""
@@ -74,6 +86,16 @@ class ZPlus:
             _lost_at_zero(relevance),
         )
 
+    def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
+        """Return each branch's relevance."""
+        if self.additions == "signed":
+            total = sum(branches[1:], branches[0])
+            factor = torch.where(total != 0, relevance / total, 0)
+            return [branch * factor for branch in branches]
+        positive = [branch.clamp_min(0) for branch in branches]
+        factor = _lost_at_zero(relevance)(sum(positive[1:], positive[0]))
+        return [branch * factor for branch in positive]
+
 
 @dataclass(frozen=True)
 class Epsilon:
@@ -95,16 +117,21 @@ class Epsilon:
         """Return the step back through `layer`."""
         weight, bias = (None, None) if parameters is None else (parameters.weight, parameters.bias)
 
-        def back(inputs: Tensor, _: Tensor, relevance: Tensor) -> Tensor:
-            def scale(total: Tensor) -> Tensor:
-                over = tuple(range(1, total.dim()))
-                epsilon = self.share * total.square().mean(over, keepdim=True).sqrt()
-                size = (total.abs() + epsilon).clamp_min(SMALLEST_DENOMINATOR)
-                return relevance / torch.where(total < 0, -size, size)
+        return lambda inputs, _, relevance: share(
+            layer, [(inputs, weight)], bias, lambda total: self._ratio(relevance, total)
+        )
 
-            return share(layer, [(inputs, weight)], bias, scale)
+    def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
+        """Return each branch's relevance."""
+        factor = self._ratio(relevance, sum(branches[1:], branches[0]))
+        return [branch * factor for branch in branches]
 
-        return back
+    def _ratio(self, relevance: Tensor, total: Tensor) -> Tensor:
+        """Return R / d."""
+        over = tuple(range(1, total.dim()))
+        epsilon = self.share * total.square().mean(over, keepdim=True).sqrt()
+        size = (total.abs() + epsilon).clamp_min(SMALLEST_DENOMINATOR)
+        return relevance / torch.where(total < 0, -size, size)
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,16 @@ class Gamma:
             return found
 
         return back
+
+    def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
+        """Return each branch's relevance; those with the sign of the sum are favoured."""
+        total = sum(branches[1:], branches[0])
+        favoured = [
+            branch + self.gamma * torch.where(branch * total > 0, branch, 0) for branch in branches
+        ]
+        chosen = torch.where(total != 0, relevance, 0)
+        factor = _ratio(chosen)(sum(favoured[1:], favoured[0]))
+        return [branch * factor for branch in favoured]
 
     def _favour(self, values: Tensor | None, sign: int) -> Tensor | None:
         return None if values is None else values + self.gamma * _side(values, sign)

@@ -14,6 +14,7 @@ from nce_sim.schedule.balance import fuse_by_layer, overflow
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.footprint import Footprint, padded_macs
 from nce_sim.schedule.layout import EXTERNAL, RESIDENT, Region, StoredMap
+from nce_sim.schedule.steps import check_steps, closed_by, machine_steps
 from nce_sim.schedule.tiles import Ends, Tile, WeightStore, largest_window_bytes, tile_plan
 from nce_sim.schedule.vector import carried_mask, vector_tiles
 from nce_sim.schedule.waves import Array, WavePlan, plan_waves
@@ -80,13 +81,15 @@ class LayerWork:
 class Program:
     """All layers in order, for one machine, one split and one batch.
 
-    `flattened` gives the map that each flattened one is, by name: flattening moves nothing.
+    `flattened` gives the map that each flattened one is, by name: flattening moves nothing. Nor
+    does joining: `joined` gives the maps that each joined one consists of.
     """
 
     machine: MachineConfig
     layers: tuple[LayerWork, ...]
     batch: int
     flattened: Mapping[str, str] = field(default_factory=dict)
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def element_bytes(self) -> int:
@@ -121,14 +124,15 @@ def build_program(
     for name, mask in unprotected.items():
         if mask.dtype != np.bool_:
             raise InputError(f"layer {name}: a split is an array of bool, not of {mask.dtype}")
-    for layer in layers:
-        if layer.kind is Kind.ADD and len(layer.out_shape) != 3:
-            raise InputError(f"layer {layer.name} adds vectors: only maps can be added so far")
+    closed = closed_by(layers)
+    layers = machine_steps(layers)
+    check_steps(layers)
     if batch < 1:
         raise InputError(f"a batch has at least 1 image, not {batch}")
     bits = map_bits or {name: mask.size for name, mask in unprotected.items()}
-    placer = _Placer(layers, machine, unprotected, bits, batch, checked or {})
-    return Program(machine, tuple(placer.place()), batch, _flattened(layers))
+    placer = _Placer(layers, machine, unprotected, bits, batch, checked or {}, closed)
+    joined = {layer.name: layer.sources for layer in layers if layer.kind is Kind.CONCAT}
+    return Program(machine, tuple(placer.place()), batch, _flattened(layers), joined)
 
 
 def _flattened(layers: tuple[Layer, ...]) -> dict[str, str]:
@@ -150,9 +154,14 @@ class _Placer:
         map_bits: Mapping[str, int],
         batch: int,
         checked: Mapping[str, Mask],
+        closed: Mapping[str, str],
     ) -> None:
         self.layers, self.machine, self.batch = layers, machine, batch
         self.unprotected, self.map_bits, self.checked = unprotected, map_bits, checked
+        self.closed = closed
+        self.joined = {
+            source for layer in layers if layer.kind is Kind.CONCAT for source in layer.sources
+        }
         self.element_bytes = BYTES_BY_FORMAT[machine.number_format]
         self.regions = Region.of(machine)
         self.last_reader = {
@@ -161,7 +170,10 @@ class _Placer:
         self.arrays = self._arrays_by_layer()
 
     def place(self) -> Iterator[LayerWork]:
-        """Yield each layer's work; flattening only gives a map another shape."""
+        """Yield each layer's work; flattening and joining only give maps another shape.
+
+        Maps that are joined lie in external memory, channel after channel, as if they were one.
+        """
         network_input = np.zeros(self.layers[0].in_shape, bool)
         external = dict.fromkeys(DOMAINS, EXTERNAL)
         maps = {INPUT: StoredMap(network_input, external, self.regions)}
@@ -170,13 +182,22 @@ class _Placer:
             sources = [maps[name] for name in layer.sources]
             if layer.kind is Kind.FLATTEN:
                 maps[layer.name] = sources[0]
+            elif layer.kind is Kind.CONCAT:
+                mask = np.concatenate([source.unprotected for source in sources])
+                maps[layer.name] = StoredMap(mask, external, self.regions)
             else:
+                owner = self.closed.get(layer.name, layer.name)
                 mask = (
-                    self.unprotected[layer.name]
-                    if layer.has_neurons
+                    self.unprotected[owner]
+                    if owner in self.unprotected
                     else carried_mask(layer, [source.unprotected for source in sources])
                 )
-                maps[layer.name] = self._place_outputs(mask, maps)
+                stays = layer.name not in self.joined
+                maps[layer.name] = (
+                    self._place_outputs(mask, maps)
+                    if stays
+                    else StoredMap(mask, external, self.regions)
+                )
                 before, arrays = arrays, self.arrays.get(layer.name, arrays)
                 yield self._work(layer, sources, maps[layer.name], arrays, arrays != before)
             for name in [n for n in maps if self.last_reader.get(n, len(self.layers)) <= number]:

@@ -5,6 +5,7 @@ is the same to the byte as that of `rank`.
 """
 
 import base64
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,9 +89,13 @@ class RankingPart:
             network, images[part], labels[part], self.method, self.fault, self.precision
         )
         archive = BytesIO()
-        named = {f"{half}{name}": sums[half][name] for half in (0, 1) for name in sums[half]}
+        named = {f"0{name}": values for name, values in sums.even.items()}
+        named |= {f"1{name}": values for name, values in sums.odd.items()}
         np.savez(archive, **named)  # type: ignore[arg-type]
-        return {"sums": base64.b64encode(archive.getvalue()).decode()}
+        return {
+            "sums": base64.b64encode(archive.getvalue()).decode(),
+            "crossed": json.dumps(sums.crossed),
+        }
 
 
 def rank_in_parts(
@@ -137,7 +142,7 @@ def _kept_sums(parts: Store, tasks: list[RankingPart]) -> Iterator[Sums]:
                 {name[1:]: archive[name] for name in archive.files if name[0] == half}
                 for half in "01"
             )
-        yield even, odd
+        yield Sums(even, odd, json.loads(str(record["crossed"])))
 
 
 @lru_cache(maxsize=1)

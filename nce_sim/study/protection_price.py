@@ -127,7 +127,7 @@ def cost_curves(
     places = {name: _places_within(place) for name, place in ranking.places.items()}
     runs = [_run(network, machine, places, share, batch) for share in SHARES]
     curves = {}
-    for name, costs in _costs_by_layer(network, runs, objective).items():
+    for name, costs in _costs_by_layer(runs, objective).items():
         counts = [_count(share, places[name].size) for share in SHARES]
         # In a small layer several shares are the same neurons, at the same cost.
         distinct, first = np.unique(counts, return_index=True)
@@ -154,19 +154,17 @@ def _run(
     return simulate(network, machine, Split(1 - share, "neuron", masks), batch=batch)
 
 
-def _costs_by_layer(
-    network: Network, runs: Sequence[Run], objective: str
-) -> dict[str, NDArray[np.float64]]:
+def _costs_by_layer(runs: Sequence[Run], objective: str) -> dict[str, NDArray[np.float64]]:
     """Return what each layer with neurons costs in each run, with the layers that carry it on."""
     costs = [_costs_of(run, objective) for run in runs]
     found: dict[str, NDArray[np.float64]] = {}
     latest = None
-    for layer in network.layers:
-        if layer.has_neurons:
-            latest = layer.name
+    for work in runs[0].program.layers:
+        if work.on_array:
+            latest = work.layer.name
             found[latest] = np.zeros(len(runs))
-        if latest is not None and layer.name in costs[0]:
-            found[latest] += [cost[layer.name] for cost in costs]
+        if latest is not None:
+            found[latest] += [cost[work.layer.name] for cost in costs]
     return found
 
 

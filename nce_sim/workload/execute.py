@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nce_sim.errors import InputError
+from nce_sim.workload.activations import Curve
 from nce_sim.workload.formats import FORMATS, NumberFormat, Sums
 from nce_sim.workload.graph import Parameters, Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
@@ -28,8 +29,9 @@ PRECISION_OF_FORMAT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16",
 """The precision in which a network runs in the number format of a machine."""
 
 OutputHook = Callable[[Layer, Tensor, Tensor], Tensor]
-"""Receives each neuron layer with its inputs and its output (images x the layer's shapes); returns
-the output that goes on. It may overwrite the output that it gets, but not the inputs."""
+"""Receives each neuron layer with its inputs (those of its first source) and its output (images x
+the layer's shapes); returns the output that goes on. It may overwrite the output that it gets, but
+not the inputs."""
 
 
 def has_fast_bfloat16() -> bool:
@@ -62,9 +64,19 @@ class Executable:
         """Return images in this executable's precision, device and memory format."""
         return fast_layout(images.to(self.device, self.dtype))
 
-    def run_layer(self, layer: Layer, inputs: Tensor) -> Tensor:
-        """Return the stored outputs of one layer (images x its shape)."""
-        return run_layer(layer, self.parameters.get(layer.name), inputs)
+    def run_layer(self, layer: Layer, *inputs: Tensor) -> Tensor:
+        """Return the stored outputs of one layer (images x its shape) from those of its sources.
+
+        One that closes a residual block stores its sums before the other branches are added.
+        """
+        if not layer.closes_block:
+            return self.run_part(layer, *inputs)
+        sums, addition = layer.parts
+        return self.run_part(addition, self.run_part(sums, inputs[0]), *inputs[1:])
+
+    def run_part(self, layer: Layer, *inputs: Tensor) -> Tensor:
+        """Do `run_layer` for a layer that closes no residual block."""
+        return run_layer(layer, self.parameters.get(layer.name), *inputs)
 
     def step(self, name: str) -> float:  # noqa: ARG002
         """Return what one unit of the stored outputs of a layer, or of the input, stands for."""
@@ -131,6 +143,7 @@ def prepare(
 ) -> Executable:
     """Lay the parameters of `network` out for `precision`, one of PRECISIONS.
 
+    "float64", which no machine has, is for checks of what is computed in float32.
     "int8" needs a calibration; the others leave it unused.
     Raises InputError if it is missing or another network's, and for weights beyond float16.
     """
@@ -143,7 +156,9 @@ def prepare(
         if precision == "float16":
             return prepare_float16(network, target)
         return prepare_int8(network, target, calibration)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    dtype = {
+        "float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64,
+    }[precision]  # fmt: skip
 
     def convert(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else fast_layout(tensor.to(target, dtype))
@@ -156,27 +171,46 @@ def prepare(
     return Executable(network, dtype, target, laid_out, precision)
 
 
-def run_layer(layer: Layer, parameters: Parameters | None, inputs: Tensor) -> Tensor:
-    """Return the outputs of one layer, its non-linearity included."""
+def run_layer(layer: Layer, parameters: Parameters | None, *inputs: Tensor) -> Tensor:
+    """Return the outputs of one layer, its non-linearity included; not one that closes a block."""
+    first = inputs[0]
     match layer.kind:
         case Kind.CONV2D | Kind.LINEAR:
             assert parameters is not None
-            outputs = linear_part(layer, parameters.weight, parameters.bias, inputs)
-            return rectify(layer, outputs)
+            return rectify(layer, linear_part(layer, parameters.weight, parameters.bias, first))
         case Kind.MAX_POOL:
-            return functional.max_pool2d(inputs, layer.kernel, layer.stride, layer.padding)
+            return functional.max_pool2d(first, layer.kernel, layer.stride, layer.padding)
         case Kind.AVERAGE_POOL:
-            pooled = functional.avg_pool2d(inputs, layer.kernel, layer.stride)
+            pooled = functional.avg_pool2d(first, layer.kernel, layer.stride, layer.padding)
             return pooled.flatten(1) if len(layer.out_shape) == 1 else pooled
         case Kind.FLATTEN:
-            return inputs.flatten(1)
+            return first.reshape(len(first), *layer.out_shape)
         case Kind.ADD:
-            raise InputError(f"layer {layer.name}: additions are scheduled, but not executed yet")
+            return rectify(layer, sum(inputs[2:], first + inputs[1]))
+        case Kind.CONCAT:
+            return torch.cat(inputs, 1)
+        case Kind.PAD:
+            top, bottom, left, right = layer.margins
+            return functional.pad(first, (left, right, top, bottom))
+        case Kind.ACTIVATION:
+            return rectify(layer, first.clone())
 
 
 def rectify(layer: Layer, outputs: Tensor) -> Tensor:
-    """Apply the layer's non-linearity, in place."""
+    """Apply the layer's non-linearity, maybe in place."""
+    if layer.activation is not None:
+        return _CURVES[layer.activation.curve](outputs, layer.activation.slope)
     return functional.relu_(outputs) if layer.relu else outputs
+
+
+_CURVES: Mapping[Curve, Callable[[Tensor, float], Tensor]] = {
+    Curve.RELU: lambda values, _: functional.relu(values),
+    Curve.RELU6: lambda values, _: functional.relu6(values),
+    Curve.LEAKY_RELU: functional.leaky_relu,
+    Curve.SILU: lambda values, _: functional.silu(values),
+    Curve.GELU: lambda values, _: functional.gelu(values),
+    Curve.GELU_TANH: lambda values, _: functional.gelu(values, approximate="tanh"),
+}
 
 
 def linear_part(layer: Layer, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
@@ -193,23 +227,26 @@ def forward(
     inputs: Tensor,
     layers: Iterable[Layer] | None = None,
     hook: OutputHook | None = None,
+    known: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Run `layers` (all, if not given) on `inputs` and return the last one's output.
 
-    `inputs` is what the first of the layers reads, in the layout of `Executable.images`. Outputs
-    are let go as soon as their last reader has run.
+    `inputs` is what the first of the layers reads first, in the layout of `Executable.images`;
+    `known` has what else they read of before, by name. Outputs are let go as soon as their last
+    reader has run.
     """
     network = executable.network
     todo = list(network.layers if layers is None else layers)
-    values = {todo[0].source: inputs}
-    readers = {layer.source: position for position, layer in enumerate(todo)}
+    values = {**(known or {}), todo[0].source: inputs}
+    readers = {source: position for position, layer in enumerate(todo) for source in layer.sources}
     for position, layer in enumerate(todo):
-        inputs = values[layer.source]
-        output = executable.run_layer(layer, inputs)
-        if readers[layer.source] == position:
-            del values[layer.source]
+        read = [values[source] for source in layer.sources]
+        output = executable.run_layer(layer, *read)
+        for source in set(layer.sources):
+            if readers[source] == position:
+                del values[source]
         if hook is not None and layer.has_neurons:
-            output = hook(layer, inputs, output)
+            output = hook(layer, read[0], output)
         values[layer.name] = output
     return values[todo[-1].name]
 
@@ -218,7 +255,8 @@ def all_outputs(executable: Executable, inputs: Tensor) -> dict[str, Tensor]:
     """Return every layer's output by name, and the input under its own."""
     values = {INPUT: inputs}
     for layer in executable.network.layers:
-        values[layer.name] = executable.run_layer(layer, values[layer.source])
+        read = [values[source] for source in layer.sources]
+        values[layer.name] = executable.run_layer(layer, *read)
     return values
 
 

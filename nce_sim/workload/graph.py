@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nce_sim.errors import InputError
 from nce_sim.workload.images import Images
-from nce_sim.workload.layer import INPUT, Layer, Shape
+from nce_sim.workload.layer import INPUT, Kind, Layer, Shape
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,45 @@ class Workload:
         graph.add_node(INPUT)
         for layer in self.layers:
             graph.add_node(layer.name, layer=layer)
-            graph.add_edge(layer.source, layer.name)
+            graph.add_edges_from((source, layer.name) for source in layer.sources)
         return graph
+
+    @cached_property
+    def beyond_chain(self) -> str | None:
+        """What makes the network more than a chain of layers with ReLU, in words; None if nothing.
+
+        Some parts of the simulator know chains only: see `require_chain`.
+        """
+        before = INPUT
+        for layer in self.layers:
+            if layer.others:
+                return f"layer {layer.name} joins branches ({', '.join(layer.sources)})"
+            if layer.source != before:
+                return f"layers {layer.name} and {before} branch off from {layer.source}"
+            if layer.activation is not None:
+                return f"layer {layer.name} ends with {layer.activation.curve}, not ReLU"
+            if layer.kind in (Kind.PAD, Kind.ACTIVATION):
+                return f"layer {layer.name} is a {layer.kind} of its own"
+            before = layer.name
+        return None
+
+    def require_chain(self, what: str) -> None:
+        """Raise InputError if this is more than a chain of layers with ReLU."""
+        if self.beyond_chain is not None:
+            raise InputError(
+                f"{what} knows networks that are chains of layers with ReLU only so far: in "
+                f"network '{self.name}' {self.beyond_chain}"
+            )
+
+    @cached_property
+    def signed(self) -> frozenset[str]:
+        """The layers whose outputs can be below zero, and the input."""
+        found = {INPUT}
+        for layer in self.layers:
+            own = layer.may_be_negative
+            if own or (own is None and not found.isdisjoint(layer.sources)):
+                found.add(layer.name)
+        return frozenset(found)
 
     @cached_property
     def neuron_layers(self) -> tuple[Layer, ...]:
@@ -91,6 +128,9 @@ class Workload:
     def identity(self) -> str:
         """SHA-256 of structure and parameters: equal for equal networks, whatever their names."""
         digest = sha256(repr((self.input_shape, self.layers)).encode())
+        for layer in self.layers:
+            if layer.activation is not None or any(layer.margins):
+                digest.update(repr((layer.name, layer.activation, layer.margins)).encode())
         for layer_name in sorted(self.parameters):
             parameters = self.parameters[layer_name]
             digest.update(layer_name.encode())

@@ -1,8 +1,11 @@
 """A layer as the machine sees it: shapes, reduction length and where its neurons are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from math import prod
+
+from nce_sim.workload.activations import Activation
 
 INPUT = "input"
 """Name of the network's input wherever a layer names its source."""
@@ -20,6 +23,9 @@ class Kind(StrEnum):
     AVERAGE_POOL = "average_pool"
     ADD = "add"
     FLATTEN = "flatten"
+    CONCAT = "concat"
+    PAD = "pad"
+    ACTIVATION = "activation"
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,17 @@ class Layer:
 
     `has_neurons` marks the layers whose outputs are neurons: convolutions and fully connected
     layers, after their non-linearity and before pooling, and a global average pooling that forms
-    the network's output. Pooling anywhere else, adding and flattening only carry neurons on.
-    `others` are the further sources of an addition, each a map of in_shape. `bias` tells whether
-    each channel has one. Pairs are (vertical, horizontal), in elements.
+    the network's output. Pooling anywhere else, adding, joining, padding and flattening only carry
+    neurons on. Pairs are (vertical, horizontal), in elements. `bias` tells whether each channel has
+    one.
+
+    `others` are further sources. Those of an addition are maps of in_shape, those of a joining
+    (Kind.CONCAT) have channels of their own. Those of a convolution or a linear layer, each of
+    out_shape, are added to its sums before the non-linearity: it closes a residual block, and its
+    neurons are the sums of the branches (see `parts`).
+
+    `activation` is the non-linearity where it is not ReLU. `margins` are the zeros that a Kind.PAD
+    adds, or takes away where negative: (top, bottom, left, right).
     """
 
     name: str
@@ -47,11 +61,52 @@ class Layer:
     has_neurons: bool = False
     bias: bool = False
     others: tuple[str, ...] = ()
+    activation: Activation | None = field(default=None, repr=False)
+    margins: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), repr=False)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """All layers that this one reads."""
         return (self.source, *self.others)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a convolution or a fully connected layer: it has weights."""
+        return self.kind in (Kind.CONV2D, Kind.LINEAR)
+
+    @property
+    def closes_block(self) -> bool:
+        """Whether it adds other branches to its own sums."""
+        return self.is_linear and bool(self.others)
+
+    @cached_property
+    def parts(self) -> tuple["Layer", "Layer"]:
+        """The layer that closes a residual block as two: its sums, and the addition with the rest.
+
+        The sums keep the layer's name and neurons; the addition has the non-linearity.
+        """
+        sums = replace(self, relu=False, activation=None, others=())
+        addition = Layer(
+            name=f"{self.name}.add",
+            kind=Kind.ADD,
+            source=self.name,
+            in_shape=self.out_shape,
+            out_shape=self.out_shape,
+            groups=self.channels,
+            relu=self.relu,
+            others=self.others,
+            activation=self.activation,
+        )
+        return sums, addition
+
+    @property
+    def may_be_negative(self) -> bool | None:
+        """Whether outputs can be below zero; None if that depends on the sources."""
+        if self.relu:
+            return False
+        if self.activation is not None:
+            return self.activation.may_be_negative
+        return True if self.is_linear else None
 
     @property
     def channels(self) -> int:
@@ -93,6 +148,4 @@ class Layer:
     @property
     def weights(self) -> int:
         """Elements of the weight tensor; pooling has none."""
-        if self.kind in (Kind.CONV2D, Kind.LINEAR):
-            return self.channels * self.reduction_length
-        return 0
+        return self.channels * self.reduction_length if self.is_linear else 0

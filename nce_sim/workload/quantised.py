@@ -39,13 +39,15 @@ LARGEST_BIAS = 2**22
 class SumsFirst(Executable):
     """An executable that turns a layer's sums into its outputs by `finish_sums`."""
 
-    def run_layer(self, layer: Layer, inputs: Tensor) -> Tensor:
+    def run_part(self, layer: Layer, *inputs: Tensor) -> Tensor:
         """Return the stored outputs of one layer (images x its shape)."""
         match layer.kind:
             case Kind.CONV2D | Kind.LINEAR | Kind.AVERAGE_POOL:
-                return self.finish_sums(layer, self.sums(layer, inputs))
+                return self.finish_sums(layer, self.sums(layer, inputs[0]))
+            case Kind.ADD | Kind.ACTIVATION:
+                return self.stored(layer, run_layer(layer, None, *inputs))
             case _:
-                return run_layer(layer, None, inputs)
+                return run_layer(layer, None, *inputs)
 
     def sums(self, layer: Layer, inputs: Tensor) -> Tensor:
         """Return the layer's sums in float32, the bias included (images x its shape)."""
@@ -57,7 +59,9 @@ class SumsFirst(Executable):
 
 def window_sums(layer: Layer, inputs: Tensor) -> Tensor:
     """Return the sums over an average pooling's windows."""
-    sums = functional.avg_pool2d(inputs, layer.kernel, layer.stride, divisor_override=1)
+    sums = functional.avg_pool2d(
+        inputs, layer.kernel, layer.stride, layer.padding, divisor_override=1
+    )
     return sums.flatten(1) if len(layer.out_shape) == 1 else sums
 
 
@@ -172,6 +176,7 @@ def prepare_int8(
             "precision int8 needs a calibration: make one with calibrate(network, images) on "
             "training images, and pass it as calibration=..."
         )
+    network.require_chain("precision int8")
     last = network.layers.index(network.neuron_layers[-1])
     real = frozenset(layer.name for layer in network.layers[last:])
     steps = activation_steps(network, calibration, real)

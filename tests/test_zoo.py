@@ -1,0 +1,191 @@
+"""The zoo's networks that branch: neurons by hand, MACs near the papers', torchvision's names."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from graph_networks import settle
+
+import nce_sim as nce
+from nce_sim.workload.execute import forward, prepare
+from nce_sim.workload.models import load_description, load_module
+from nce_sim.workload.zoo.mobilenet import mobilenet_v2
+from nce_sim.workload.zoo.resnet import resnet18, resnet50
+
+
+@cache
+def on_meta(build) -> tuple[torch.nn.Module, nce.Workload]:
+    with torch.device("meta"):
+        module = build()
+    return module, nce.Workload.from_module(module, torch.zeros(1, 3, 224, 224, device="meta"))
+
+
+def resnet18_neurons() -> int:
+    """Stem, and in each stage four convolutions of the width; a projection in all but the first."""
+    total = 64 * 112**2
+    for width, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
+        total += (4 + (width > 64)) * width * size**2
+    return total + 1000
+
+
+def resnet50_neurons() -> int:
+    """A bottleneck has w + w + 4w channels; its first 1x1 convolution comes before the stride."""
+    total = 64 * 112**2
+    for blocks, width, size in ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7)):
+        before = size if width == 64 else 2 * size
+        total += width * before**2 + (blocks - 1) * width * size**2
+        total += blocks * (width + 4 * width) * size**2
+        total += 4 * width * size**2  # the projection
+    return total + 1000
+
+
+def mobilenet_neurons() -> int:
+    """Expansion before the stride, depthwise and projection after it; the linear ends count too."""
+    total, inputs, size = 32 * 112**2, 32, 112
+    for expansion, outputs, blocks, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+        (6, 160, 3, 2), (6, 320, 1, 1),
+    ):  # fmt: skip
+        for number in range(blocks):
+            hidden = inputs * expansion
+            if expansion > 1:
+                total += hidden * size**2
+            size //= stride if number == 0 else 1
+            total += (hidden + outputs) * size**2
+            inputs = outputs
+    return total + 1280 * 7**2 + 1000
+
+
+CASES = (
+    # MACs: He et al., Table 1, have 1.8e9 and 3.8e9 (strides in the 1x1 convolutions: v1);
+    # v1.5, here, has 4.1e9. Sandler et al., Table 4, have 300e6. Parameters: torchvision's.
+    (resnet18, resnet18_neurons(), 1.8e9, 11_689_512),
+    (resnet50, resnet50_neurons(), 4.1e9, 25_557_032),
+    (mobilenet_v2, mobilenet_neurons(), 300e6, 3_504_872),
+)
+
+
+@pytest.mark.parametrize(("build", "neurons", "macs", "size"), CASES)
+def test_counts(build, neurons, macs, size):
+    module, network = on_meta(build)
+    assert network.neurons == neurons
+    assert network.macs == pytest.approx(macs, rel=0.02)
+    assert sum(parameter.numel() for parameter in module.parameters()) == size
+
+
+def test_counts_of_the_docstrings():
+    assert resnet18_neurons() == 2_484_712
+    assert sum(layer.closes_block for layer in on_meta(resnet18)[1].layers) == 8
+    assert sum(layer.closes_block for layer in on_meta(resnet50)[1].layers) == 16
+    assert sum(layer.closes_block for layer in on_meta(mobilenet_v2)[1].layers) == 10
+
+
+@pytest.mark.parametrize(
+    ("build", "names", "count"),
+    [
+        (
+            resnet18,
+            {
+                "conv1.weight": (64, 3, 7, 7), "bn1.running_var": (64,),
+                "layer2.0.downsample.0.weight": (128, 64, 1, 1),
+                "layer2.0.downsample.1.num_batches_tracked": (),
+                "layer4.1.conv2.weight": (512, 512, 3, 3), "layer4.1.bn2.bias": (512,),
+                "fc.bias": (1000,),
+            },
+            122,
+        ),
+        (
+            resnet50,
+            {
+                "layer1.0.conv3.weight": (256, 64, 1, 1), "layer3.5.bn3.weight": (1024,),
+                "layer1.0.downsample.0.weight": (256, 64, 1, 1), "fc.weight": (1000, 2048),
+            },
+            320,
+        ),
+        (
+            mobilenet_v2,
+            {
+                "features.0.0.weight": (32, 3, 3, 3), "features.1.conv.0.0.weight": (32, 1, 3, 3),
+                "features.1.conv.1.weight": (16, 32, 1, 1), "features.1.conv.2.bias": (16,),
+                "features.2.conv.0.0.weight": (96, 16, 1, 1),
+                "features.2.conv.1.1.running_mean": (96,),
+                "features.17.conv.2.weight": (320, 960, 1, 1), "features.17.conv.3.weight": (320,),
+                "features.18.0.weight": (1280, 320, 1, 1), "classifier.1.weight": (1000, 1280),
+            },
+            314,
+        ),
+    ],
+)  # fmt: skip
+def test_parameters_have_torchvisions_names(build, names, count):
+    state = on_meta(build)[0].state_dict()
+    assert len(state) == count
+    assert {name: tuple(state[name].shape) for name in names} == names
+
+
+@pytest.mark.parametrize("build", [resnet18, mobilenet_v2])
+def test_a_network_computes_what_its_module_does(build):
+    module = settle(build(classes=10), seed=1)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    executable = prepare(nce.Workload.from_module(module, images[:1]), "float32")
+    with torch.inference_mode():
+        expected = module(images)
+        found = forward(executable, executable.images(images))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_bundled_networks_are_these():
+    for name, build in (("resnet50", resnet50), ("mobilenetv2", mobilenet_v2)):
+        description, _ = load_description(name)
+        assert description.architecture.endswith(f":{build.__name__}")
+    network = nce.load_model("resnet18")
+    assert (network.name, network.neurons) == ("resnet18", resnet18_neurons())
+
+
+def saved(folder, state) -> Path:
+    """Write a description of a MobileNetV2 whose weights are what `torch.save` makes of it."""
+    torch.save(state, folder / "weights.pth")
+    (folder / "model.yaml").write_text(
+        "name: mine\ndescription: test\n"
+        "architecture: nce_sim.workload.zoo.mobilenet:mobilenet_v2\n"
+        "arguments: {classes: 10}\ninput_shape: [3, 32, 32]\nweights: weights.pth\n"
+    )
+    return folder
+
+
+class Code:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_a_checkpoint_of_torch_is_loaded(tmp_path):
+    module = settle(mobilenet_v2(classes=10), seed=1)
+    network = nce.load_model(saved(tmp_path, module.state_dict()))
+    same = nce.Workload.from_module(module, torch.zeros(1, 3, 32, 32))
+    assert network.identity == same.identity
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: {**state, "features.0.0.weight": torch.zeros(32, 3, 5, 5)}, r"0\.0\.weight"),
+        (lambda state: dict(list(state.items())[1:]), r"[Mm]issing.*features\.0\.0\.weight"),
+        (lambda state: {**state, "more": torch.zeros(1)}, "more"),
+        (lambda state: {"state_dict": state}, "other things than tensors"),
+        (lambda state: {**state, "more": Code()}, "runs no code"),
+    ],
+)
+def test_a_wrong_checkpoint_is_refused(tmp_path, capsys, damage, message):
+    with torch.device("cpu"):
+        state = {name: torch.zeros(shape) for name, shape in mobilenet_shapes().items()}
+    with pytest.raises(nce.InputError, match=f"(?s){message}"):
+        load_module(saved(tmp_path, damage(state)))
+    assert capsys.readouterr().out == ""
+
+
+def mobilenet_shapes() -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        state = mobilenet_v2(classes=10).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
