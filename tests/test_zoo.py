@@ -9,7 +9,7 @@ from graph_networks import settle
 
 import nce_sim as nce
 from nce_sim.workload.execute import forward, prepare
-from nce_sim.workload.models import load_description, load_module
+from nce_sim.workload.models import load_description
 from nce_sim.workload.zoo.mobilenet import mobilenet_v2
 from nce_sim.workload.zoo.resnet import resnet18, resnet50
 
@@ -153,39 +153,8 @@ def saved(folder, state) -> Path:
     return folder
 
 
-class Code:
-    """What runs code when it is unpickled."""
-
-    def __reduce__(self):
-        return (print, ("run",))
-
-
 def test_a_checkpoint_of_torch_is_loaded(tmp_path):
     module = settle(mobilenet_v2(classes=10), seed=1)
     network = nce.load_model(saved(tmp_path, module.state_dict()))
     same = nce.Workload.from_module(module, torch.zeros(1, 3, 32, 32))
     assert network.identity == same.identity
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda state: {**state, "features.0.0.weight": torch.zeros(32, 3, 5, 5)}, r"0\.0\.weight"),
-        (lambda state: dict(list(state.items())[1:]), r"[Mm]issing.*features\.0\.0\.weight"),
-        (lambda state: {**state, "more": torch.zeros(1)}, "more"),
-        (lambda state: {"state_dict": state}, "other things than tensors"),
-        (lambda state: {**state, "more": Code()}, "runs no code"),
-    ],
-)
-def test_a_wrong_checkpoint_is_refused(tmp_path, capsys, damage, message):
-    with torch.device("cpu"):
-        state = {name: torch.zeros(shape) for name, shape in mobilenet_shapes().items()}
-    with pytest.raises(nce.InputError, match=f"(?s){message}"):
-        load_module(saved(tmp_path, damage(state)))
-    assert capsys.readouterr().out == ""
-
-
-def mobilenet_shapes() -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        state = mobilenet_v2(classes=10).state_dict()
-    return {name: tuple(value.shape) for name, value in state.items()}
