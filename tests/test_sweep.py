@@ -4,14 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import nce_sim as nce
+from nce_sim.accuracy.outcomes import outcome_named
 from nce_sim.cli.main import app
 from nce_sim.config.campaign import DropoutFault, HardwareFault
-from nce_sim.config.study import AccuracySettings, Axes, StudyConfig, StudyRanking
+from nce_sim.config.study import AccuracySettings, Axes, StudyConfig, StudyRanking, draft_study
 from nce_sim.config.vary import changed_machine
+from nce_sim.errors import InputError
+from nce_sim.report.sweep_making import describe_sweep
+from nce_sim.report.sweep_report import write_sweep
 from nce_sim.study.estimate import estimate
 from nce_sim.study.measure_point import PointTask, macs_share, measure_point
 from nce_sim.study.parallel import Engine
@@ -232,3 +237,77 @@ def test_the_command(tmp_path):
     assert [row["fraction"] for row in json.loads(printed.output)] == [0, 0.5]
     planned = command(path, "--out", out, "--workers", 1, "--dry-run", "--json")
     assert json.loads(planned.output)["in_store"] == 2
+
+
+def test_another_outcome_is_a_score_beside_the_accuracy(tmp_path, resources):
+    result = run(study(accuracy={"images": 32, "outcome": "confident=0.8"}), tmp_path, resources)
+    network, test = nce.load_model("cnn-digits"), nce.load_data("digits", "test").first(32)
+    row = next(row for row in result.rows if (row["method"], row["fraction"]) == ("random", 0.5))
+    found = nce.evaluate(
+        network, test.images, test.labels, nce.rank(network, None, None, "random").split(0.5),
+        nce.Dropout(0.3), outcome=outcome_named("confident=0.8"),
+    )  # fmt: skip
+    assert row["score"] == 1 - found.harm.value
+    assert (row["score_low"], row["score_high"]) == (1 - found.harm.high, 1 - found.harm.low)
+    assert row["accuracy"] == found.accuracy
+    assert row["score"] >= row["accuracy"]
+    assert row["outcome"] == found.outcome
+    answer = write_sweep(result.rows, describe_sweep(result, ""), tmp_path / "page")
+    assert any("front of score, energy" in sentence for sentence in answer)
+
+
+def test_outcomes_of_a_study_are_checked(resources):
+    with pytest.raises(InputError, match=r"accuracy\.outcome: unknown outcome 'worst'"):
+        points_of(study(accuracy={"images": 32, "outcome": "worst"}), resources)
+    lanes = study(
+        accuracy={"images": 32, "outcome": "confident=0.8"}, fractions=0.5,
+        faults=[HardwareFault.model_validate(LANE)],
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"outcome confident=0\.8 goes with one dropout"):
+        points_of(lanes, resources)
+
+
+RESILIENCE = """\
+name: layers
+description: Of the tests.
+measure: resilience
+grid:
+  networks: cnn-digits
+  rankings: [{method: lrp, images: 64}, {method: gradient, images: 64}, {method: random}]
+"""
+
+
+def test_a_study_of_rankings_tells_of_layers(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(RESILIENCE)
+    command = ["sweep", str(path), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    rows = pd.read_csv(tmp_path / "out" / "points.csv")
+    network, train = nce.load_model("cnn-digits"), nce.load_data("digits", "ranking").first(64)
+    ranking = nce.rank(network, train.images, train.labels)
+    lrp = rows[rows["method"] == "lrp"].set_index("layer")
+    for name, relevance in ranking.relevance.items():
+        expected = 1 / relevance.sum()
+        assert lrp.loc[name, "harmonic_by_neurons"] == pytest.approx(expected, rel=1e-6)
+    names = {each.name for each in (tmp_path / "out" / "figures").iterdir()}
+    assert {"layer_resilience.svg", "spatial_resilience.png"} <= names
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("  fractions: [0.5]\n", "fractions: has no effect: measure names resilience"),
+        ("  faults: [{dropout: 0.1}]\n", "faults: has no effect"),
+        ("accuracy: {images: 9}\n", "accuracy: has no effect"),
+    ],
+)
+def test_a_study_of_rankings_takes_no_splits(tmp_path, more, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(RESILIENCE + more)
+    with pytest.raises(InputError, match=message):
+        points_of(draft_study(path))
+
+
+def test_splits_must_be_given():
+    with pytest.raises(InputError, match="fractions: says which share"):
+        points_of(study(fractions=()))
