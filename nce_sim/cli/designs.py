@@ -99,7 +99,7 @@ def compare_designs(
     from nce_sim.workload.calibration import calibrate
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import load_description, load_model
+    from nce_sim.workload.models import data_of, load_model
 
     fractions = tuple(sorted(set(fraction or FRACTIONS)))
     for each in fractions:
@@ -121,9 +121,11 @@ def compare_designs(
     base = load_machine(machine)
     check_base(base)
     own, technologies = _technologies(base, technology)
-    data = load_description(model)[0].data
+    data = data_of(model)
     if data is None:
-        raise InputError(f"model '{model}' names no data set to classify")
+        raise InputError(
+            f"model '{model}' names no data set to classify: give it one with data: in a model.yaml"
+        )
     network = load_model(model)
     train = load_data(data, "ranking").up_to(CALIBRATION_IMAGES)
     test = load_data(data, "test")

@@ -49,7 +49,7 @@ def inject_faults(
     from nce_sim.study.campaign import cases_of, run_campaign
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import load_description, load_model
+    from nce_sim.workload.models import data_of, load_model
 
     check_device(device)
     config = load_campaign(campaign)
@@ -63,9 +63,11 @@ def inject_faults(
     if save_faults is not None:
         check_writable(save_faults.parent, "--save-faults")
     machine = load_machine(config.machine)
-    data = load_description(config.network)[0].data
+    data = data_of(config.network)
     if data is None:
-        raise InputError(f"model '{config.network}' names no data set to classify")
+        raise InputError(
+            f"model '{config.network}' names no data set to classify: give it one with data: in a model.yaml"
+        )
     network = load_model(config.network)
     cases_of(config, machine, lambda: {layer.name: 1.0 for layer in network.neuron_layers})
     chosen = config.ranking

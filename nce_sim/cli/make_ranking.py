@@ -74,16 +74,27 @@ def make_ranking(
         )  # fmt: skip
 
 
+def load_network(model: str, data: str | None) -> "Workload":
+    """Load a network by name; where nothing else says what it reads, it is the images of `data`."""
+    from nce_sim.workload.data_config import find_data
+    from nce_sim.workload.datasets import load_data
+    from nce_sim.workload.models import load_model
+
+    if data is None:
+        return load_model(model)
+    return load_model(model, lambda: load_data(find_data(data), "test").images.shape[1:])
+
+
 def chosen_data(model: str, given: str | None) -> "DataRecord":
     """Return the data that a user names, or the model's own; InputError if there is neither."""
     from nce_sim.workload.data_config import find_data
-    from nce_sim.workload.models import load_description
+    from nce_sim.workload.models import data_of
 
-    named = given or load_description(model)[0].data
+    named = given or data_of(model)
     if named is None:
         raise InputError(
             f"model '{model}' names no data set to rank or classify: give --data where the command "
-            f"has it, or write data: into its model.yaml; or use --method random"
+            f"has it, or name it with data: in a model.yaml; or use --method random"
         )
     return find_data(named)
 

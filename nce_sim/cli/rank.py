@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from nce_sim.cli.compare import compare_methods
-from nce_sim.cli.make_ranking import FAULT_METHODS, make_ranking
-from nce_sim.cli.options import DataOption, JsonOption, SeedOption
+from nce_sim.cli.make_ranking import FAULT_METHODS, load_network, make_ranking
+from nce_sim.cli.options import MODEL_HELP, DataOption, JsonOption, SeedOption
 from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
 
 def rank_neurons(
-    model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     method: Annotated[
         str,
         typer.Option(
@@ -102,10 +102,9 @@ def rank_neurons(
     Example: nce-sim rank allcnn-fashion --method fault-aware --fault noise=3 --out aware.npz
     """
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import load_model
 
     check_device(device)
-    network = load_model(model)
+    network = load_network(model, data)
     only_compared = {
         "--fraction": fraction, "--test-images": test_images, "--realisations": realisations,
         "--reference": reference, "--outcome": outcome,

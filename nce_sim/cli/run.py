@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from nce_sim.cli.make_ranking import chosen_data
-from nce_sim.cli.options import DataOption
+from nce_sim.cli.options import MODEL_HELP, DataOption
 from nce_sim.cli.progress import stages
 from nce_sim.files import check_writable, write_atomically
 
@@ -17,9 +17,7 @@ TENTHS = tuple(tenth / 10 for tenth in range(11))
 
 
 def run(
-    model: Annotated[str, typer.Option(help="Bundled network or path of a model.yaml.")] = (
-        "allcnn-fashion"
-    ),
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = ("allcnn-fashion"),
     machine: Annotated[str, typer.Option(help="Bundled machine or path of a YAML file.")] = (
         "nce-28nm"
     ),
@@ -64,8 +62,8 @@ def run(
     check_device(device)
     chosen_machine = load_machine(machine)
     named = chosen_data(model, data)
-    network = load_model(model)
     ranking_data, test_data = load_data(named, "ranking"), load_data(named, "test")
+    network = load_model(model, lambda: test_data.images.shape[1:])
     chosen = default_precision() if precision == "auto" else precision
     plan = Plan(
         fractions=TENTHS if full else TENTHS[::2],

@@ -61,7 +61,7 @@ def safety(
     from nce_sim.safety.assessment import SafetyInputs
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import load_description, load_model
+    from nce_sim.workload.models import data_of, load_model
 
     check_fraction(fraction, "--fraction")
     check_units(granularity, None)
@@ -70,9 +70,11 @@ def safety(
     inputs = SafetyInputs(lifetime_h, ftti_ms, safe_state_ms, external_memory)
     effort = SafetyEffort(flips, stuck, stuck_images)
     chosen = load_machine(machine)
-    data = load_description(model)[0].data
+    data = data_of(model)
     if data is None:
-        raise InputError(f"model '{model}' names no data set to classify")
+        raise InputError(
+            f"model '{model}' names no data set to classify: give it one with data: in a model.yaml"
+        )
     network = load_model(model)
     ranked = choose_ranking(model, network, ranking, method, ranking_images, seed)
     test = load_data(data, "test").first(images)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption, check_trace
+from nce_sim.cli.options import MODEL_HELP, JsonOption, SeedOption, check_trace
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def simulate_split(
-    model: Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     machine: Annotated[str, typer.Option(help="Bundled machine or path of a YAML file.")] = (
         "nce-28nm"
     ),

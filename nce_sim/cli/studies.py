@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nce_sim import __version__
 from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.options import MODEL_HELP, JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.files import check_writable
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nce_sim.report.study_page import StudyReport
     from nce_sim.resilience.ranking import Ranking
 
-ModelArgument = Annotated[str, typer.Argument(help="Bundled network or path of a model.yaml.")]
+ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
 MachineOption = Annotated[str, typer.Option(help="Bundled machine or path of a YAML file.")]
 RankingOption = Annotated[Path | None, typer.Option(help="A saved ranking.")]
 MethodOption = Annotated[str | None, typer.Option(help="Rank anew by this method. [default: lrp]")]

@@ -33,7 +33,6 @@ from nce_sim.resilience.split import Split
 from nce_sim.schedule.program import build_program
 from nce_sim.study.resources import Resources, fault_to_rank_for, faults_of, traces_of
 from nce_sim.workload.execute import PRECISION_OF_FORMAT
-from nce_sim.workload.models import load_description
 
 
 def variants(axes: Axes) -> Iterator[tuple[str, Changes]]:
@@ -181,7 +180,6 @@ class Check:
         for number, name in enumerate(axes.networks):
             there = (*place, "networks", number)
             with self.noting(there):
-                load_description(name)
                 data = self.resources.data_of(name)
                 settings = self.accuracy
                 if settings is not None and data is None:

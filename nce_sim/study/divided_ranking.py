@@ -64,7 +64,8 @@ class NamedInputs:
         data = load_data(self.data, self.part)
         if self.images is not None:
             data = data.first(self.images)
-        return load_model(self.network), data.images, data.labels
+        network = load_model(self.network, lambda: data.images.shape[1:])
+        return network, data.images, data.labels
 
 
 @dataclass(frozen=True)

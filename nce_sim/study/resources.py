@@ -20,7 +20,7 @@ from nce_sim.workload.data_config import DataRecord, find_data, ranking_part
 from nce_sim.workload.datasets import Dataset, load_data
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import pixel_bytes
-from nce_sim.workload.models import load_description, load_model
+from nce_sim.workload.models import data_of, load_model
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Resources:
 
     def data_of(self, network: str) -> str | None:
         """Return what describes a network's data, as JSON, if it has any."""
-        given = load_description(network)[0].data
+        given = data_of(network)
         return None if given is None else find_data(given).model_dump_json()
 
     def machine(self, name: str, changes: Changes) -> Machine:

@@ -24,7 +24,7 @@ from nce_sim.workload.calibration import Calibration, calibrate
 from nce_sim.workload.datasets import Dataset, load_data
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import Images
-from nce_sim.workload.models import load_description, load_model
+from nce_sim.workload.models import data_of, load_model
 
 Stage = Callable[[str, int], Callable[[int], None]]
 """Told (what begins, number of steps); returns the function that is told the steps done."""
@@ -72,7 +72,7 @@ def prepare_engine(scenario: ScenarioConfig, seed: int, stage: Stage) -> Engine:
     machine = load_machine(scenario.machine)
     config = machine.config
     lane_rate = LaneRate.of(scenario.faults, environment, config.clock_mhz)
-    data = load_description(scenario.network)[0].data
+    data = data_of(scenario.network)
     if data is None:
         raise InputError(
             f"scenario '{scenario.name}': network '{scenario.network}' names no data set to "

@@ -19,6 +19,7 @@ from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind
 from nce_sim.workload.operations import HANDLERS, VIEWS
 from nce_sim.workload.trace import Trace
+from nce_sim.workload.users_code import place_of
 
 
 def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
@@ -41,7 +42,7 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
     except Exception as reason:
         raise InputError(
             f"network '{name}' cannot be traced with an input of shape "
-            f"{tuple(example_input.shape)}: {reason}"
+            f"{tuple(example_input.shape)}: {reason}{place_of(reason)}"
         ) from reason
     finally:
         for part, training in was_training.items():

@@ -1,9 +1,7 @@
-"""The bundled networks, and any other that a `model.yaml` describes."""
+"""Networks by name: the bundled ones, those of a `model.yaml`, and those that code makes."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,13 @@ from nce_sim.errors import InputError
 from nce_sim.workload.capture import capture
 from nce_sim.workload.data_config import GivenData, find_data
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.users_code import FACTORY, importable, make_module
 from nce_sim.workload.weights import load_weights
 
 DESCRIPTION = "model.yaml"
+
+ShapeOf = Callable[[], Sequence[int]]
+"""Returns the shape of one image of data: C, H, W."""
 
 
 class ModelDescription(Strict):
@@ -70,12 +72,30 @@ def list_models() -> list[str]:
     return sorted(path.parent.name for path in bundled("models").glob(f"*/{DESCRIPTION}"))
 
 
-def load_model(name_or_path: str | Path) -> Workload:
-    """Load a network by bundled name, or by the path of its folder or `model.yaml`.
+def data_of(name_or_path: str | Path) -> GivenData | None:
+    """Return the data that a network names as its own; only a `model.yaml` can name some."""
+    if _is_factory(name_or_path):
+        return None
+    return load_description(name_or_path)[0].data
 
-    Torch's random state stays as it was.
-    Raises InputError for an unknown name, a wrong description, and missing or damaged weights.
+
+def load_model(name_or_path: str | Path, images_shape: ShapeOf | None = None) -> Workload:
+    """Load a network by one of its names; torch's random state stays as it was.
+
+    A name is that of a bundled network, the path of a `model.yaml` or of its folder, or
+    package.module:factory: a function without arguments, in the current folder or installed, that
+    returns a torch module. What such a module reads is its `input_shape` (C, H, W), or that of its
+    factory; where neither has one it is what `images_shape` returns, the shape of one image of the
+    data, which is called only then.
+
+    Raises InputError for an unknown name, a wrong description, mistakes in the user's code, and
+    missing or damaged weights.
     """
+    if _is_factory(name_or_path):
+        module, factory = _load_made(str(name_or_path))
+        shape = _input_shape(str(name_or_path), module, factory, images_shape)
+        with importable(Path()):
+            return capture(module, torch.zeros(1, *shape), str(name_or_path))
     description, _ = load_description(name_or_path)
     module = load_module(name_or_path)
     return capture(module, torch.zeros(1, *description.input_shape), description.name)
@@ -83,39 +103,59 @@ def load_model(name_or_path: str | Path) -> Workload:
 
 def load_module(name_or_path: str | Path) -> nn.Module:
     """Load the torch module that `load_model` captures, with its weights, in evaluation mode."""
+    if _is_factory(name_or_path):
+        return _load_made(str(name_or_path))[0]
     description, folder = load_description(name_or_path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(description.seed or 0)
-        module = _build(description, folder)
+    with _drawing_from(description.seed or 0):
+        module, _ = make_module(
+            description.architecture, f"model '{description.name}'", folder, description.arguments
+        )
     if description.weights is not None:
         load_weights(module, folder / description.weights, description.weights_sha256)
     return module.eval()
 
 
+def _is_factory(name: str | Path) -> bool:
+    return isinstance(name, str) and FACTORY.fullmatch(name) is not None
+
+
+def _load_made(name: str) -> tuple[nn.Module, Any]:
+    """Return the module of a factory in the current folder or installed, and the factory."""
+    with _drawing_from(0):
+        module, factory = make_module(name, "model", Path())
+    return module.eval(), factory
+
+
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let modules that lie beside a `model.yaml` be imported."""
-    place = str(folder.absolute())
-    sys.path.insert(0, place)
-    try:
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Let random weights follow from a seed, and leave torch's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         yield
-    finally:
-        sys.path.remove(place)
 
 
-def _build(description: ModelDescription, folder: Path) -> nn.Module:
-    package, _, factory = description.architecture.partition(":")
-    try:
-        with _importable(folder):
-            module = getattr(import_module(package), factory)(**description.arguments)
-    except Exception as reason:  # whatever the user's code raises
+def _input_shape(
+    name: str, module: nn.Module, factory: Any, images_shape: ShapeOf | None
+) -> Sequence[int]:
+    """Return what one input of a module has as shape, without the batch."""
+    for holder in (module, factory):
+        stated = getattr(holder, "input_shape", None)
+        if stated is None:
+            continue
+        if (
+            not isinstance(stated, Sequence)
+            or not 1 <= len(stated) <= 3
+            or not all(isinstance(size, int) and size > 0 for size in stated)
+        ):
+            raise InputError(
+                f"model {name}: input_shape is {stated!r}: it must be one to three whole numbers "
+                f"above 0, the shape of one image, such as (3, 32, 32)"
+            )
+        return stated
+    if images_shape is None:
         raise InputError(
-            f"model '{description.name}': cannot make {description.architecture} with "
-            f"{description.arguments}: {type(reason).__name__}: {reason}"
-        ) from reason
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            f"model '{description.name}': {description.architecture} returned "
-            f"{type(module).__name__}, not a torch module"
+            f"model {name}: the shape of its input is not known here: give the module or its "
+            f"factory an attribute input_shape, such as (3, 32, 32), or name it in a model.yaml; "
+            f"nce-sim run and nce-sim rank also take the shape of the images of --data"
         )
-    return module
+    return images_shape()
