@@ -66,7 +66,8 @@ def inject_faults(
     data = data_of(config.network)
     if data is None:
         raise InputError(
-            f"model '{config.network}' names no data set to classify: give it one with data: in a model.yaml"
+            f"model '{config.network}' names no data set to classify: give it one with "
+            f"data: in a model.yaml"
         )
     network = load_model(config.network)
     cases_of(config, machine, lambda: {layer.name: 1.0 for layer in network.neuron_layers})

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.fx import Node
 
 from nce_sim.errors import InputError
 from nce_sim.workload.graph import Workload
-from nce_sim.workload.layer import INPUT, Kind
+from nce_sim.workload.layer import INPUT, Kind, Shape
 from nce_sim.workload.operations import HANDLERS, VIEWS
 from nce_sim.workload.trace import Trace
 from nce_sim.workload.users_code import place_of
@@ -48,7 +49,17 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
         for part, training in was_training.items():
             part.training = training
 
+    return capture_program(exported, name)
+
+
+def capture_program(exported: ExportedProgram, name: str) -> Workload:
+    """Return the `Workload` of a program that torch.export made, in evaluation mode.
+
+    Its input is images, N x what it reads; N may be any number, and may be dynamic.
+    Raises InputError for unsupported operations and for more than one input or output.
+    """
     signature = exported.graph_signature
+    in_shape = _input_shape(exported, name)
     held = {**exported.state_dict, **exported.constants}
     targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     trace = Trace(name, {node: held[target].detach() for node, target in targets.items()})
@@ -61,7 +72,24 @@ def capture(module: nn.Module, example_input: Tensor, name: str) -> Workload:
     _mark_pooled_output(trace)
     biased = {key for key, held in trace.parameters.items() if held.bias is not None}
     layers = tuple(replace(layer, bias=layer.name in biased) for layer in trace.layers.values())
-    return Workload(name, tuple(example_input.shape[1:]), layers, trace.parameters)
+    return Workload(name, in_shape, layers, trace.parameters)
+
+
+def _input_shape(exported: ExportedProgram, name: str) -> Shape:
+    """Return the shape of one image that a program reads."""
+    read = set(exported.graph_signature.user_inputs)
+    inputs = [node.meta["val"] for node in exported.graph.nodes if node.name in read]
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        raise InputError(
+            f"network '{name}' reads {len(inputs)} inputs: it must read one, a tensor of images"
+        )
+    shape = tuple(inputs[0].shape[1:])
+    if not shape or not all(isinstance(size, int) for size in shape):
+        raise InputError(
+            f"network '{name}' reads images of shape {shape}: all sizes but the number of images "
+            f"must be fixed when it is exported"
+        )
+    return shape
 
 
 def _capture_operation(trace: Trace, node: Node) -> None:

@@ -12,8 +12,9 @@ from torch import nn
 from nce_sim.config.bundle import bundled, unknown_name
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.errors import InputError
-from nce_sim.workload.capture import capture
+from nce_sim.workload.capture import capture, capture_program
 from nce_sim.workload.data_config import GivenData, find_data
+from nce_sim.workload.exported_files import SUFFIX, load_exported
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.users_code import FACTORY, importable, make_module
 from nce_sim.workload.weights import load_weights
@@ -74,7 +75,7 @@ def list_models() -> list[str]:
 
 def data_of(name_or_path: str | Path) -> GivenData | None:
     """Return the data that a network names as its own; only a `model.yaml` can name some."""
-    if _is_factory(name_or_path):
+    if _is_factory(name_or_path) or _is_exported(name_or_path):
         return None
     return load_description(name_or_path)[0].data
 
@@ -82,7 +83,8 @@ def data_of(name_or_path: str | Path) -> GivenData | None:
 def load_model(name_or_path: str | Path, images_shape: ShapeOf | None = None) -> Workload:
     """Load a network by one of its names; torch's random state stays as it was.
 
-    A name is that of a bundled network, the path of a `model.yaml` or of its folder, or
+    A name is that of a bundled network, the path of a `model.yaml` or of its folder, that of a
+    .pt2 file of torch.export.save, which says itself what it reads and has its weights, or
     package.module:factory: a function without arguments, in the current folder or installed, that
     returns a torch module. What such a module reads is its `input_shape` (C, H, W), or that of its
     factory; where neither has one it is what `images_shape` returns, the shape of one image of the
@@ -96,6 +98,9 @@ def load_model(name_or_path: str | Path, images_shape: ShapeOf | None = None) ->
         shape = _input_shape(str(name_or_path), module, factory, images_shape)
         with importable(Path()):
             return capture(module, torch.zeros(1, *shape), str(name_or_path))
+    if _is_exported(name_or_path):
+        path = Path(name_or_path)
+        return capture_program(load_exported(path), path.stem)
     description, _ = load_description(name_or_path)
     module = load_module(name_or_path)
     return capture(module, torch.zeros(1, *description.input_shape), description.name)
@@ -117,6 +122,10 @@ def load_module(name_or_path: str | Path) -> nn.Module:
 
 def _is_factory(name: str | Path) -> bool:
     return isinstance(name, str) and FACTORY.fullmatch(name) is not None
+
+
+def _is_exported(name: str | Path) -> bool:
+    return Path(name).suffix == SUFFIX
 
 
 def _load_made(name: str) -> tuple[nn.Module, Any]:

@@ -446,6 +446,10 @@ def _identity(trace: Trace, node: Node) -> None:
     trace.standing_for[node.name] = trace.source(node.args[0], node)
 
 
+def _number_of_images(trace: Trace, node: Node) -> None:
+    """Leave out the only size that may be dynamic: what a reshape reads of it changes nothing."""
+
+
 def _to(trace: Trace, node: Node) -> None:
     source = node.args[0]
     assert isinstance(source, Node)
@@ -511,6 +515,7 @@ HANDLERS: Mapping[Any, Handler] = {
     aten.pad.default: _pad,
     aten.constant_pad_nd.default: _pad,
     aten.to.dtype: _to,
+    aten.sym_size.int: _number_of_images,
     **dict.fromkeys(RESHAPES, _reshape),
     **dict.fromkeys(PERMUTATIONS, _permute),
     **dict.fromkeys(DROPOUTS, _dropout),
