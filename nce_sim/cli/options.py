@@ -8,7 +8,7 @@ import typer
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
-MODEL_HELP = "Bundled network, path of a model.yaml, or package.module:factory."
+MODEL_HELP = "Bundled network, path of a model.yaml, .pt2 or .onnx file, or package.module:factory."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DataOption = Annotated[
     str | None,

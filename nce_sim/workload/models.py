@@ -1,4 +1,4 @@
-"""Networks by name: the bundled ones, those of a `model.yaml`, and those that code makes."""
+"""Networks by name: bundled ones, those of a `model.yaml` or another file, and what code makes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +14,11 @@ from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.errors import InputError
 from nce_sim.workload.capture import capture, capture_program
 from nce_sim.workload.data_config import GivenData, find_data
-from nce_sim.workload.exported_files import SUFFIX, load_exported
+from nce_sim.workload.exported_files import SUFFIX as PT2
+from nce_sim.workload.exported_files import load_exported
 from nce_sim.workload.graph import Workload
+from nce_sim.workload.onnx_files import SUFFIX as ONNX
+from nce_sim.workload.onnx_files import load_onnx
 from nce_sim.workload.users_code import FACTORY, importable, make_module
 from nce_sim.workload.weights import load_weights
 
@@ -75,7 +78,7 @@ def list_models() -> list[str]:
 
 def data_of(name_or_path: str | Path) -> GivenData | None:
     """Return the data that a network names as its own; only a `model.yaml` can name some."""
-    if _is_factory(name_or_path) or _is_exported(name_or_path):
+    if _is_factory(name_or_path) or Path(name_or_path).suffix in (PT2, ONNX):
         return None
     return load_description(name_or_path)[0].data
 
@@ -84,11 +87,11 @@ def load_model(name_or_path: str | Path, images_shape: ShapeOf | None = None) ->
     """Load a network by one of its names; torch's random state stays as it was.
 
     A name is that of a bundled network, the path of a `model.yaml` or of its folder, that of a
-    .pt2 file of torch.export.save, which says itself what it reads and has its weights, or
+    .pt2 file of torch.export.save or of an .onnx file, which have their weights, or
     package.module:factory: a function without arguments, in the current folder or installed, that
     returns a torch module. What such a module reads is its `input_shape` (C, H, W), or that of its
-    factory; where neither has one it is what `images_shape` returns, the shape of one image of the
-    data, which is called only then.
+    factory. Where neither has one, and where an .onnx file leaves sizes open, it is what
+    `images_shape` returns, the shape of one image of the data, which is called only then.
 
     Raises InputError for an unknown name, a wrong description, mistakes in the user's code, and
     missing or damaged weights.
@@ -98,16 +101,28 @@ def load_model(name_or_path: str | Path, images_shape: ShapeOf | None = None) ->
         shape = _input_shape(str(name_or_path), module, factory, images_shape)
         with importable(Path()):
             return capture(module, torch.zeros(1, *shape), str(name_or_path))
-    if _is_exported(name_or_path):
-        path = Path(name_or_path)
+    path = Path(name_or_path)
+    if path.suffix == PT2:
         return capture_program(load_exported(path), path.stem)
+    if path.suffix == ONNX:
+        module, fixed = load_onnx(path)
+        shape = fixed or _shape_of_images(str(path), images_shape)
+        return capture(module, torch.zeros(1, *shape), path.stem)
     description, _ = load_description(name_or_path)
     module = load_module(name_or_path)
     return capture(module, torch.zeros(1, *description.input_shape), description.name)
 
 
 def load_module(name_or_path: str | Path) -> nn.Module:
-    """Load the torch module that `load_model` captures, with its weights, in evaluation mode."""
+    """Load the torch module that `load_model` captures, with its weights, in evaluation mode.
+
+    Raises InputError as `load_model` does, and for a .pt2 file: it holds a graph and no module.
+    """
+    path = Path(name_or_path)
+    if path.suffix == PT2:
+        raise InputError(f"{path} holds an exported graph: there is no module to load from it")
+    if path.suffix == ONNX:
+        return load_onnx(path)[0]
     if _is_factory(name_or_path):
         return _load_made(str(name_or_path))[0]
     description, folder = load_description(name_or_path)
@@ -122,10 +137,6 @@ def load_module(name_or_path: str | Path) -> nn.Module:
 
 def _is_factory(name: str | Path) -> bool:
     return isinstance(name, str) and FACTORY.fullmatch(name) is not None
-
-
-def _is_exported(name: str | Path) -> bool:
-    return Path(name).suffix == SUFFIX
 
 
 def _load_made(name: str) -> tuple[nn.Module, Any]:
@@ -161,10 +172,15 @@ def _input_shape(
                 f"above 0, the shape of one image, such as (3, 32, 32)"
             )
         return stated
+    return _shape_of_images(name, images_shape)
+
+
+def _shape_of_images(name: str, images_shape: ShapeOf | None) -> Sequence[int]:
+    """Return the shape of the data's images for a network that does not say what it reads."""
     if images_shape is None:
         raise InputError(
-            f"model {name}: the shape of its input is not known here: give the module or its "
-            f"factory an attribute input_shape, such as (3, 32, 32), or name it in a model.yaml; "
-            f"nce-sim run and nce-sim rank also take the shape of the images of --data"
+            f"model {name}: the shape of its input is not known here: give a module or its factory "
+            f"an attribute input_shape, such as (3, 32, 32), fix the sizes in an ONNX file, or "
+            f"write a model.yaml; nce-sim run and rank also take that of the images of --data"
         )
     return images_shape()
