@@ -51,6 +51,18 @@ def leaves():
 def text():
     return "a network"
 
+class Residual(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)
+        self.last = nn.Linear(128, 10)
+
+    def forward(self, images):
+        maps = self.first(images).relu()
+        return self.last((self.second(maps) + maps).relu().flatten(1))
+
 class Wrong(Stated):
     def forward(self, images):
         return self.layers(images[:, :, :4])
@@ -142,3 +154,31 @@ def test_a_model_yaml_gives_a_factory_its_data(nets):
     made = nce.load_model("my_nets:make_net", lambda: (1, 8, 8))
     assert described.identity == made.identity
     assert isinstance(load_module("mine.yaml"), nn.Module)
+
+
+def test_additions_may_be_signed_where_there_are_some(nets):
+    def ranked(name, *options):
+        given = ["rank", name, "--data", "digits", "--images", "32", "--out", "r.npz"]
+        return CliRunner().invoke(app, [*given, *options])
+
+    done = ranked("my_nets:Residual", "--additions", "signed")
+    assert done.exit_code == 0, done.output
+    train, network = (
+        nce.load_data("digits", "ranking").first(32),
+        nce.load_model("my_nets:Residual"),
+    )
+    expected = nce.rank(network, train.images, train.labels, additions="signed")
+    found = nce.Ranking.load("r.npz", network)
+    assert found.origin.method == "lrp, signed additions"
+    assert (found.order == expected.order).all()
+    for name, options, message in [
+        ("my_nets:Stated", [], "adds no branches"),
+        ("my_nets:Residual", ["--method", "gradient"], "goes with --method lrp"),
+        ("my_nets:Residual", ["--method", "random"], "goes with --method lrp"),
+        ("my_nets:Residual", ["--compare", "all"], "does not go with --compare"),
+    ]:
+        refused = ranked(name, "--additions", "signed", *options)
+        assert isinstance(refused.exception, InputError)
+        assert message in str(refused.exception)
+    odd = ranked("my_nets:Residual", "--additions", "absolute")
+    assert "must be positive or signed" in str(odd.exception)

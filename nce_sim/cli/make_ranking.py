@@ -11,6 +11,7 @@ from nce_sim.errors import InputError
 if TYPE_CHECKING:
     from nce_sim.cli.ranking_fault import AskedFault
     from nce_sim.resilience.ranking import Ranking
+    from nce_sim.resilience.rules import Additions
     from nce_sim.workload.data_config import DataRecord
     from nce_sim.workload.datasets import Dataset
     from nce_sim.workload.graph import Workload
@@ -39,7 +40,7 @@ def choose_ranking(
 def make_ranking(
     model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
     seed: int, fault: "AskedFault | None" = None, data: str | None = None,
-    otherwise: int | None = None,
+    otherwise: int | None = None, additions: "Additions" = "positive",
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of `data`, or of the model's own.
 
@@ -71,6 +72,7 @@ def make_ranking(
         return rank(
             network, train.images, train.labels, method, seed=seed, precision=precision,
             fault=known, device=device, data=described, progress=lambda done, _: advance(done),
+            additions=additions,
         )  # fmt: skip
 
 

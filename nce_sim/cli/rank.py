@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,10 @@ from nce_sim.cli.options import MODEL_HELP, DataOption, JsonOption, SeedOption
 from nce_sim.cli.ranking_fault import AskedFault
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
+
+if TYPE_CHECKING:
+    from nce_sim.resilience.rules import Additions
+    from nce_sim.workload.graph import Workload
 
 
 def rank_neurons(
@@ -58,6 +62,13 @@ def rank_neurons(
     data: DataOption = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    additions: Annotated[
+        str | None,
+        typer.Option(
+            help="Of lrp: a residual addition shares relevance by its branches' positive parts "
+            "(positive) or by the branches themselves (signed). [default: positive]"
+        ),
+    ] = None,
     fraction: Annotated[
         list[float] | None,
         typer.Option(
@@ -112,6 +123,10 @@ def rank_neurons(
     if compare is not None:
         if machine or site:
             raise InputError("--machine and --site do not go with --compare")
+        if additions is not None:
+            raise InputError(
+                "--additions does not go with --compare: save a ranking with it, and compare that"
+            )
         compare_methods(
             model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
@@ -133,7 +148,10 @@ def rank_neurons(
     if not fault and (machine or site):
         raise InputError("--machine and --site say where --fault flip or dead-lanes strikes")
     asked = AskedFault(fault[0], machine, site) if fault else None
-    ranking = make_ranking(model, network, method, images, precision, device, seed, asked, data)
+    ranking = make_ranking(
+        model, network, method, images, precision, device, seed, asked, data,
+        additions=_additions(additions, network, method),
+    )  # fmt: skip
     ranking.save(out)
     origin = asdict(ranking.origin)
     if as_json:
@@ -156,3 +174,18 @@ def rank_neurons(
     if ranking.origin.stability is not None:
         console.print(f"Spearman correlation of two halves: {ranking.origin.stability:.4f}")
     console.print(f"saved to {out}", soft_wrap=True)
+
+
+def _additions(given: str | None, network: "Workload", method: str) -> "Additions":
+    """Return the rule for residual additions; refuse one where it has no effect."""
+    from nce_sim.workload.layer import Kind
+
+    if given is None:
+        return "positive"
+    if given not in ("positive", "signed"):
+        raise InputError(f"--additions must be positive or signed, not '{given}'")
+    if method != "lrp":
+        raise InputError(f"--additions goes with --method lrp, not {method}")
+    if not any(layer.others and layer.kind is not Kind.CONCAT for layer in network.layers):
+        raise InputError(f"--additions has no effect: network '{network.name}' adds no branches")
+    return "signed" if given == "signed" else "positive"
