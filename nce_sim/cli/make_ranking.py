@@ -1,5 +1,6 @@
 """The ranking that a command works with: a saved one, or one made with the model's own data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,23 +42,27 @@ def make_ranking(
     model: str, network: "Workload", method: str, images: int | None, precision: str, device: str,
     seed: int, fault: "AskedFault | None" = None, data: str | None = None,
     otherwise: int | None = None, additions: "Additions" = "positive",
+    stop_at: float | None = None,
 ) -> "Ranking":  # fmt: skip
     """Rank with the first images of `data`, or of the model's own.
 
-    If no number of images is asked, it is all of the part for ranking, or up to `otherwise`.
+    If no number of images is asked, it is all of the part for ranking, or up to `otherwise`; with
+    `stop_at` as many of them as `rank` needs.
     """
     from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS, rank_in_loop
     from nce_sim.resilience.ranking import rank
 
     if method == "random":
-        return rank(network, None, None, "random", seed=seed)
+        return rank(network, None, None, "random", seed=seed, stop_at=stop_at)
+    if method == IN_LOOP and stop_at is not None:
+        raise InputError(f"--stop-at does not go with --method {IN_LOOP}, which ranks in steps")
     if method in FAULT_METHODS and fault is None:
         raise InputError(
             f"a {method} ranking needs its fault: make it with nce-sim rank --method {method} "
             f"--fault dropout=0.5, and give it as --ranking"
         )
     train = ranking_data(chosen_data(model, data), images, otherwise)
-    described = f"{train.name}/{train.part}, first {len(train)}"
+    source = f"{train.name}/{train.part}, first"
     passes = STEPS + 1 if method == IN_LOOP else 1
     with stages(Console(stderr=True)) as stage:
         advance = stage(f"ranking by {method}", passes * len(train))
@@ -66,14 +71,15 @@ def make_ranking(
             struck_by = fault.on_outputs(network, train, device)
             return rank_in_loop(
                 network, train.images, train.labels, struck_by, seed=seed, device=device,
-                data=described, progress=lambda done, _: advance(done),
+                data=f"{source} {len(train)}", progress=lambda done, _: advance(done),
             )  # fmt: skip
         known = None if fault is None else fault.on(network, train, device)
-        return rank(
+        made = rank(
             network, train.images, train.labels, method, seed=seed, precision=precision,
-            fault=known, device=device, data=described, progress=lambda done, _: advance(done),
-            additions=additions,
+            fault=known, device=device, progress=lambda done, _: advance(done), additions=additions,
+            stop_at=stop_at,
         )  # fmt: skip
+    return replace(made, origin=replace(made.origin, data=f"{source} {made.origin.images}"))
 
 
 def load_network(model: str, data: str | None) -> "Workload":

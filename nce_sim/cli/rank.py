@@ -69,6 +69,13 @@ def rank_neurons(
             "(positive) or by the branches themselves (signed). [default: positive]"
         ),
     ] = None,
+    stop_at: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop early, when the Spearman correlation of two halves of the images is at "
+            "least this (above 0, at most 1); looked at after 256, 512, 1024 ... images."
+        ),
+    ] = None,
     fraction: Annotated[
         list[float] | None,
         typer.Option(
@@ -123,10 +130,11 @@ def rank_neurons(
     if compare is not None:
         if machine or site:
             raise InputError("--machine and --site do not go with --compare")
-        if additions is not None:
-            raise InputError(
-                "--additions does not go with --compare: save a ranking with it, and compare that"
-            )
+        for name, asked_for in (("--additions", additions), ("--stop-at", stop_at)):
+            if asked_for is not None:
+                raise InputError(
+                    f"{name} does not go with --compare: save a ranking with it, and compare that"
+                )
         compare_methods(
             model, network, compare, fault or (), fraction or (), images, test_images,
             realisations or 1, reference or "lrp", device, seed, out or Path("nce-rankings"),
@@ -150,7 +158,7 @@ def rank_neurons(
     asked = AskedFault(fault[0], machine, site) if fault else None
     ranking = make_ranking(
         model, network, method, images, precision, device, seed, asked, data,
-        additions=_additions(additions, network, method),
+        additions=_additions(additions, network, method), stop_at=stop_at,
     )  # fmt: skip
     ranking.save(out)
     origin = asdict(ranking.origin)
@@ -171,6 +179,8 @@ def rank_neurons(
         )
     console = Console()
     console.print(table)
+    if stop_at is not None:
+        console.print(f"{ranking.origin.images:,} images were looked at")
     if ranking.origin.stability is not None:
         console.print(f"Spearman correlation of two halves: {ranking.origin.stability:.4f}")
     console.print(f"saved to {out}", soft_wrap=True)

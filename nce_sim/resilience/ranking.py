@@ -54,6 +54,9 @@ PART = 4096
 """Images whose sums are one term, however many workers share the terms: as many whole blocks as
 fit, an even number of them."""
 
+FIRST_LOOK = 256
+"""Images before it is first looked whether the order has settled."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -209,6 +212,13 @@ class Sums:
     odd: dict[str, NDArray[np.float64]]
     crossed: dict[str, float]
 
+    def copy(self) -> "Sums":
+        """Return sums of their own memory."""
+        even, odd = (
+            {name: values.copy() for name, values in half.items()} for half in (self.even, self.odd)
+        )
+        return Sums(even, odd, dict(self.crossed))
+
     def add(self, more: "Sums") -> None:
         """Take further sums in."""
         for mine, theirs in ((self.even, more.even), (self.odd, more.odd)):
@@ -238,6 +248,7 @@ def rank(
     data: str = "given by the caller",
     progress: Progress | None = None,
     additions: Additions = "positive",
+    stop_at: float | None = None,
 ) -> Ranking:
     """Rank the neurons of `network` by their mean relevance over `images`.
 
@@ -250,19 +261,27 @@ def rank(
     where credit of both signs arises and counts by its magnitude. `precision` is "float32" or, for
     "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
 
+    `stop_at` ends the ranking early: as soon as the Spearman correlation between the rankings of
+    the even and of the odd blocks is at least that much, after one of the numbers of images that
+    `looks` returns. It is then the ranking of so many images, byte for byte; its origin has their
+    number.
+
     Raises InputError for an unknown method and for images or labels that do not fit.
     """
     if method != "random" or fault is not None:
         check_ranking(network, images, labels, method, fault, precision, device, additions)
+    if stop_at is not None and (method == "random" or not 0 < stop_at <= 1):
+        raise InputError(
+            f"stop_at {stop_at} with method '{method}': it must be above 0 and at most 1, the "
+            f"correlation of two halves of the images, and a random ranking looks at none"
+        )
     if method == "random":
         return _random_ranking(network, seed)
     assert images is not None
     assert labels is not None
     scores = _scores(network, method, fault, precision, device, additions)
-    sums = sum_over_blocks(network, scores, images, labels, device, progress)
-    return ranking_of_sums(
-        network, sums, len(images), method, fault, precision, data, additions=additions
-    )
+    sums, seen = _sum_until(network, scores, images, labels, device, progress, stop_at)
+    return ranking_of_sums(network, sums, seen, method, fault, precision, data, additions=additions)
 
 
 def check_ranking(
@@ -307,7 +326,10 @@ def sums_of_part(
     """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
     check_ranking(network, images, labels, method, fault, precision, device)
     scores = _scores(network, method, fault, precision, device, "positive")
-    return _sum_part(network, scores, images, labels, device, None)
+    running = RunningSums(network)
+    for _ in running.take(scores, images, labels, slice(0, len(images)), device):
+        pass
+    return running.sums()
 
 
 def add_parts(parts: Iterable[Sums]) -> Sums:
@@ -404,55 +426,94 @@ def sum_over_blocks(
     progress: Progress | None,
 ) -> Sums:
     """Return the scores summed over the even and over the odd blocks of images, part by part."""
-    begin = 0
-
-    def advance(done: int, _: int) -> None:
-        if progress is not None:
-            progress(begin + done, len(images))
-
-    def sums() -> Iterator[Sums]:
-        nonlocal begin
-        for part in parts_of(network, len(images)):
-            begin = part.start
-            yield _sum_part(network, scores, images[part], labels[part], device, advance)
-
-    return add_parts(sums())
+    return _sum_until(network, scores, images, labels, device, progress, None)[0]
 
 
-def _sum_part(
+def looks(network: Workload, images: int) -> set[int]:
+    """Return after how many images it is looked whether the order has settled.
+
+    The first look is after 256, or the whole pairs of blocks below that, and each further one after
+    twice as many: a matter of network and number alone. The last image needs no look.
+    """
+    pair = 2 * block_length(network)
+    first = max(pair, FIRST_LOOK // pair * pair)
+    return {
+        first << doubling for doubling in range(images.bit_length()) if first << doubling < images
+    }
+
+
+def _sum_until(
     network: Workload,
     scores: BlockScores,
     images: Images,
     labels: Tensor,
     device: str,
     progress: Progress | None,
-) -> Sums:
-    """Return the scores summed over the even and over the odd blocks of one part."""
-    length = block_length(network)
-    crossed: dict[str, float] = {}
-    halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
-        {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)
-    )
-    for number, block in enumerate(blocks(len(images), length)):
-        padded = fast_layout(pad_block(images[block], length).to(device))
-        targets = pad_block(labels[block], length).to(device)
-        counted = torch.zeros(length, device=device)
-        counted[: block.stop - block.start] = 1
-        for name, values in scores(padded, targets).items():
-            # A product with a vector reads the maps in their order in memory; a plain sum does not.
-            total = counted.to(values.dtype) @ rows_by_position(values)
-            halves[number % 2][name] += total.float().cpu().numpy()
-        if isinstance(scores, RelevancePropagation):
-            for name, held in scores.crossing.items():
-                crossed[name] = crossed.get(name, 0.0) + float((counted * held).sum())
-        if progress is not None:
-            progress(block.stop, len(images))
-    shapes = {layer.name: layer.out_shape for layer in network.neuron_layers}
-    even, odd = (
-        {name: from_position(values, shapes[name]) for name, values in half.items()}
-        for half in halves
-    )
-    return Sums(even, odd, crossed)
+    stop_at: float | None,
+) -> tuple[Sums, int]:
+    """Return the summed scores, and of how many images they are.
+
+    These are all, or those after which the two halves first agree to `stop_at`.
+    """
+    places = set() if stop_at is None else looks(network, len(images))
+    done: Sums | None = None
+    for part in parts_of(network, len(images)):
+        running = RunningSums(network)
+        for seen in running.take(scores, images, labels, part, device):
+            if progress is not None:
+                progress(seen, len(images))
+            if stop_at is None or seen not in places:
+                continue
+            so_far = running.sums() if done is None else add_parts((done.copy(), running.sums()))
+            agreement = correlation_of_scores(so_far.even, so_far.odd)
+            if agreement is not None and agreement >= stop_at:
+                return so_far, seen
+        done = running.sums() if done is None else add_parts((done, running.sums()))
+    assert done is not None
+    return done, len(images)
+
+
+class RunningSums:
+    """The scores of one part, summed block by block."""
+
+    def __init__(self, network: Workload) -> None:
+        self._network = network
+        self._crossed: dict[str, float] = {}
+        self._halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
+            {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers}
+            for _ in range(2)
+        )
+
+    def take(
+        self, scores: BlockScores, images: Images, labels: Tensor, part: slice, device: str
+    ) -> Iterator[int]:
+        """Add the images of a part, block by block; yield how many were seen, from the first on."""
+        length = block_length(self._network)
+        for number, place in enumerate(blocks(part.stop - part.start, length)):
+            block = slice(part.start + place.start, part.start + place.stop)
+            padded = fast_layout(pad_block(images[block], length).to(device))
+            targets = pad_block(labels[block], length).to(device)
+            counted = torch.zeros(length, device=device)
+            counted[: block.stop - block.start] = 1
+            for name, values in scores(padded, targets).items():
+                # A product with a vector reads the maps in their order in memory; a plain sum does
+                # not.
+                total = counted.to(values.dtype) @ rows_by_position(values)
+                self._halves[number % 2][name] += total.float().cpu().numpy()
+            if isinstance(scores, RelevancePropagation):
+                for name, held in scores.crossing.items():
+                    crossed = float((counted * held).sum())
+                    self._crossed[name] = self._crossed.get(name, 0.0) + crossed
+            yield block.stop
+
+    def sums(self) -> Sums:
+        """Return the sums so far, in the layers' shapes; they may share memory with later ones."""
+        shapes = {layer.name: layer.out_shape for layer in self._network.neuron_layers}
+        even, odd = (
+            {name: from_position(values, shapes[name]) for name, values in half.items()}
+            for half in self._halves
+        )
+        return Sums(even, odd, dict(self._crossed))
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:
