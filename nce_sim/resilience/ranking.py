@@ -301,13 +301,13 @@ def parts_of(network: Workload, images: int) -> list[slice]:
 
 
 def sums_of_part(
-    network: Workload, images: Images, labels: Tensor, method: str,
+    network: Workload, images: Images, labels: Tensor, part: slice, method: str,
     fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
 ) -> Sums:  # fmt: skip
-    """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
+    """Return the summed scores of one of `parts_of` the images; `rank` describes the rest."""
     check_ranking(network, images, labels, method, fault, precision, device)
     scores = _scores(network, method, fault, precision, device, "positive")
-    return _sum_part(network, scores, images, labels, device, None)
+    return _sum_part(network, scores, images, labels, part, device, None)
 
 
 def add_parts(parts: Iterable[Sums]) -> Sums:
@@ -414,7 +414,7 @@ def sum_over_blocks(
         nonlocal begin
         for part in parts_of(network, len(images)):
             begin = part.start
-            yield _sum_part(network, scores, images[part], labels[part], device, advance)
+            yield _sum_part(network, scores, images, labels, part, device, advance)
 
     return add_parts(sums())
 
@@ -424,6 +424,7 @@ def _sum_part(
     scores: BlockScores,
     images: Images,
     labels: Tensor,
+    part: slice,
     device: str,
     progress: Progress | None,
 ) -> Sums:
@@ -433,7 +434,8 @@ def _sum_part(
     halves: tuple[dict[str, NDArray[np.float64]], ...] = tuple(
         {layer.name: np.zeros(layer.outputs) for layer in network.neuron_layers} for _ in range(2)
     )
-    for number, block in enumerate(blocks(len(images), length)):
+    for number, within in enumerate(blocks(part.stop - part.start, length)):
+        block = slice(part.start + within.start, part.start + within.stop)
         padded = fast_layout(pad_block(images[block], length).to(device))
         targets = pad_block(labels[block], length).to(device)
         counted = torch.zeros(length, device=device)
@@ -446,7 +448,7 @@ def _sum_part(
             for name, held in scores.crossing.items():
                 crossed[name] = crossed.get(name, 0.0) + float((counted * held).sum())
         if progress is not None:
-            progress(block.stop, len(images))
+            progress(within.stop, len(images))
     shapes = {layer.name: layer.out_shape for layer in network.neuron_layers}
     even, odd = (
         {name: from_position(values, shapes[name]) for name, values in half.items()}
