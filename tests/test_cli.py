@@ -126,7 +126,13 @@ def test_list_names_what_is_bundled(tmp_path):
     models = {"alexnet", "allcnn-fashion", "cnn-digits", "vgg16"}
     models |= {"resnet18", "resnet50", "mobilenetv2"}
     assert {row["name"] for row in content["models"]} == models
-    assert {row["name"] for row in content["data"]} == {"fashion-mnist", "digits"}
+    assert {row["name"] for row in content["data"]} == {
+        "fashion-mnist",
+        "digits",
+        "mnist",
+        "cifar-10",
+        "imagenet",
+    }
     assert {"nce-28nm", "nce-small"} <= {row["name"] for row in content["machines"]}
     assert {row["name"] for row in content["voltages"]} == {"28nm-fpga-bram", "28nm-near-threshold"}
     traces = {row["name"]: row["description"] for row in content["traces"]}

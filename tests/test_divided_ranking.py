@@ -55,11 +55,11 @@ def test_bundled_data_by_name(tmp_path):
 def test_parts_are_whole_pairs_of_blocks_and_add_up(monkeypatch):
     """Against all blocks in one part, whose sums differ by rounding at most."""
     network, images, labels = SmallInputs(700).load()
-    whole = sums_of_part(network, images, labels, "lrp")
+    whole = sums_of_part(network, images, labels, slice(0, len(images)), "lrp")
     monkeypatch.setattr(module, "PART", 256)
     parts = parts_of(network, len(images))
     assert [part.start % 128 for part in parts] == [0] * 3
-    summed = add_parts(sums_of_part(network, images[p], labels[p], "lrp") for p in parts)
+    summed = add_parts(sums_of_part(network, images, labels, p, "lrp") for p in parts)
     for half, expected in ((summed.even, whole.even), (summed.odd, whole.odd)):
         for name, values in half.items():
             np.testing.assert_allclose(values, expected[name], rtol=1e-12)

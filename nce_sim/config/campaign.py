@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from nce_sim.config.bundle import bundled, unknown_name
+from nce_sim.config.bundle import named_file, names_in
 from nce_sim.config.loader import FieldError, Strict, load_yaml
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -211,14 +211,10 @@ def load_campaign(name_or_path: str | Path) -> CampaignConfig:
 
     Raises InputError for an unknown name and for a file that does not fit the schema.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = bundled("campaigns") / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("campaign", str(name_or_path), list_campaigns())
+    path = named_file("campaign", name_or_path, "campaigns")
     return load_yaml(path, CampaignConfig)
 
 
 def list_campaigns() -> list[str]:
     """Return the names of the bundled campaigns."""
-    return sorted(path.stem for path in bundled("campaigns").glob("*.yaml"))
+    return names_in("campaigns")

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nce_sim.config.array_scheme import ARRAY_SCHEMES, ArrayScheme
-from nce_sim.config.bundle import bundled, unknown_name
+from nce_sim.config.bundle import bundled, named_file, names_in
 from nce_sim.config.loader import Strict, load_yaml
 from nce_sim.config.machine_schema import BufferConfig, MachineConfig
 from nce_sim.config.technology import LANE_SCHEMES, Technology, load_technology
@@ -100,12 +100,7 @@ def load_machine(name_or_path: str | Path, technology: str | None = None) -> Mac
 
 def machine_path(name_or_path: str | Path) -> Path:
     """Return the file of a machine; InputError for a name that is neither bundled nor a path."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = bundled("hw_configs") / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("machine", str(name_or_path), list_machines())
-    return path
+    return named_file("machine", name_or_path, "hw_configs")
 
 
 def with_tables(config: MachineConfig, folder: Path, technology: str | None = None) -> Machine:
@@ -233,4 +228,4 @@ def _unfit_supply(
 
 def list_machines() -> list[str]:
     """Return the names of the bundled machines."""
-    return sorted(path.stem for path in bundled("hw_configs").glob("*.yaml"))
+    return names_in("hw_configs")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from nce_sim.config.bundle import bundled, unknown_name
+from nce_sim.config.bundle import named_file, names_in
 from nce_sim.config.campaign import NonNegativeInt, RankingChoice, Share
 from nce_sim.config.loader import FieldError, Strict, load_yaml
 
@@ -407,14 +407,10 @@ def load_scenario(name_or_path: str | Path) -> ScenarioConfig:
 
     Raises InputError for an unknown name and for a file that does not fit the schema.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = bundled("scenarios") / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("scenario", str(name_or_path), list_scenarios())
+    path = named_file("scenario", name_or_path, "scenarios")
     return load_yaml(path, ScenarioConfig)
 
 
 def list_scenarios() -> list[str]:
     """Return the names of the bundled scenarios."""
-    return sorted(path.stem for path in bundled("scenarios").glob("*.yaml"))
+    return names_in("scenarios")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
 
-from nce_sim.config.bundle import bundled, unknown_name
+from nce_sim.config.bundle import named_file, names_in
 from nce_sim.config.campaign import NonNegativeInt, Share
 from nce_sim.config.loader import FieldError, Strict, load_yaml, read_yaml
 from nce_sim.config.salvage import Draft, salvage
@@ -172,18 +172,9 @@ def load_space(name_or_path: str | Path) -> SpaceConfig:
 
 
 def _path_of(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _folder() / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("space", str(name_or_path), list_spaces())
-    return path
+    return named_file("space", name_or_path, "studies", "explore")
 
 
 def list_spaces() -> list[str]:
     """Return the names of the bundled spaces."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
-
-
-def _folder() -> Path:
-    return bundled("studies") / "explore"
+    return names_in("studies", "explore")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, Tag, model_validator
 
-from nce_sim.config.bundle import bundled, unknown_name
+from nce_sim.config.bundle import named_file, names_in
 from nce_sim.config.campaign import (
     DropoutFault,
     HardwareFault,
@@ -240,14 +240,9 @@ def path_of_study(name_or_path: str | Path) -> Path:
 
     Raises InputError for an unknown name.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = bundled("studies") / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise unknown_name("study", str(name_or_path), list_studies())
-    return path
+    return named_file("study", name_or_path, "studies")
 
 
 def list_studies() -> list[str]:
     """Return the names of the bundled studies."""
-    return sorted(path.stem for path in bundled("studies").glob("*.yaml"))
+    return names_in("studies")

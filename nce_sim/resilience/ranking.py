@@ -320,14 +320,14 @@ def parts_of(network: Workload, images: int) -> list[slice]:
 
 
 def sums_of_part(
-    network: Workload, images: Images, labels: Tensor, method: str,
+    network: Workload, images: Images, labels: Tensor, part: slice, method: str,
     fault: Damaging | None = None, precision: str = "float32", device: str = "cpu",
 ) -> Sums:  # fmt: skip
-    """Return the summed scores of the images of one of `parts_of`; `rank` describes the rest."""
+    """Return the summed scores of one of `parts_of` the images; `rank` describes the rest."""
     check_ranking(network, images, labels, method, fault, precision, device)
     scores = _scores(network, method, fault, precision, device, "positive")
     running = RunningSums(network)
-    for _ in running.take(scores, images, labels, slice(0, len(images)), device):
+    for _ in running.take(scores, images, labels, part, device):
         pass
     return running.sums()
 

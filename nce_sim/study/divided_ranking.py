@@ -86,9 +86,7 @@ class RankingPart:
         """Return the sums as the text of a NumPy archive, since a record holds plain values."""
         network, images, labels = _loaded(self.inputs)
         part = parts_of(network, len(images))[self.number]
-        sums = sums_of_part(
-            network, images[part], labels[part], self.method, self.fault, self.precision
-        )
+        sums = sums_of_part(network, images, labels, part, self.method, self.fault, self.precision)
         archive = BytesIO()
         named = {f"0{name}": values for name, values in sums.even.items()}
         named |= {f"1{name}": values for name, values in sums.odd.items()}

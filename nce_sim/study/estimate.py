@@ -3,13 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import NormalDist
-
-import torch
 
 from nce_sim.accuracy.evaluate import evaluate
 from nce_sim.config.study import AccuracySettings
@@ -21,6 +18,7 @@ from nce_sim.study.check import on_outputs
 from nce_sim.study.measure_point import cost_columns
 from nce_sim.study.point import Point
 from nce_sim.study.resources import Resources, faults_of
+from nce_sim.study.worker import one_thread
 from nce_sim.workload.calibration import calibrate
 
 TRIED_IMAGES = 32
@@ -55,7 +53,7 @@ def estimate(points: Sequence[Point], resources: Resources, workers: int) -> Est
     trial = _Trial(resources)
     seconds: dict[Key, float] = {}
     inferences: dict[Key, int] = {}
-    with _one_thread():
+    with one_thread():
         for point in points:
             ranking, split = _keys(point)
             seconds["ranking", ranking] = trial.ranking(point)
@@ -180,17 +178,6 @@ def _inferences(settings: AccuracySettings, images: int) -> int:
         return images * (settings.realisations or 1)
     reach = NormalDist().inv_cdf((1 + settings.confidence) / 2)
     return min(ceil((0.5 * reach / settings.half_width) ** 2), PASSES * images)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute as a worker does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _peak_bytes() -> int:
