@@ -5,7 +5,7 @@ would mend one mistake only to meet the next. Here the wrong parts are taken out
 read again; checks of the rest know where everything stood.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -56,6 +56,31 @@ class Draft(Generic[Record]):
             *(Mistake(self.found.original(each.place), each.message) for each in further),
         ]
         return self.document.error(mistakes) if mistakes or self.document.duplicates else None
+
+
+def whole(
+    given: Draft[Record] | Record,
+    find: Callable[[Record, Salvage[Record] | None], list[Mistake]],
+    refusal: Callable[[Record], str],
+) -> Record:
+    """Return a record without mistakes, from a file as far as it is right or made in Python.
+
+    Raises InputError with all mistakes; those of a record from Python stand under its `refusal`.
+    """
+    if not isinstance(given, Draft):
+        mistakes = find(given, None)
+        if mistakes:
+            told = "\n  ".join(
+                f"{'.'.join(map(str, each.place))}: {each.message}" for each in mistakes
+            )
+            raise InputError(f"{refusal(given)}:\n  {told}")
+        return given
+    record = given.found.record
+    error = given.error([] if record is None else find(record, given.found))
+    if error is not None:
+        raise error
+    assert record is not None
+    return record
 
 
 def salvage(document: Document, schema: type[Record]) -> Salvage[Record]:

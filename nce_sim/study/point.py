@@ -13,6 +13,7 @@ import torch
 
 import nce_sim
 from nce_sim.config.campaign import DropoutFault, NoiseFault
+from nce_sim.config.salvage import whole
 from nce_sim.config.study import (
     AccuracySettings,
     Axes,
@@ -23,7 +24,6 @@ from nce_sim.config.study import (
     SupplyFault,
 )
 from nce_sim.config.vary import Changes
-from nce_sim.errors import InputError
 from nce_sim.seeding import DRAWS
 from nce_sim.study.check import Check, calibrates, describe, variants
 from nce_sim.study.resources import Resources, file_identity, machine_identity, traces_of
@@ -157,21 +157,11 @@ def expand(study: StudyConfig, resources: Resources) -> tuple[Point, ...]:
 
 def check_study(study: StudyDraft | StudyConfig, resources: Resources) -> StudyConfig:
     """Return a study without mistakes; InputError names all of them otherwise."""
-    if isinstance(study, StudyConfig):
-        mistakes = Check(study, resources).run()
-        if mistakes:
-            listed = "\n  ".join(
-                f"{'.'.join(map(str, each.place))}: {each.message}" for each in mistakes
-            )
-            raise InputError(f"study '{study.name}' cannot be run:\n  {listed}")
-        return study
-    config, found = study.found.record, study.found
-    mistakes = [] if config is None else Check(config, resources, found).run()
-    error = study.error(mistakes)
-    if error is not None:
-        raise error
-    assert config is not None
-    return config
+    return whole(
+        study,
+        lambda config, found: Check(config, resources, found).run(),
+        lambda config: f"study '{config.name}' cannot be run",
+    )
 
 
 def _points(config: StudyConfig, axes: Axes, resources: Resources) -> Iterator[Point]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 
 from nce_sim.config.loader import Mistake, Place
-from nce_sim.config.salvage import Draft, Salvage
+from nce_sim.config.salvage import Draft, Salvage, whole
 from nce_sim.config.space import SpaceConfig, listed
 from nce_sim.config.vary import Changes, check_field, mistakes_in
 from nce_sim.errors import InputError
@@ -36,20 +36,11 @@ PLACES: dict[Place, Place] = {
 
 def check_space(draft: Draft[SpaceConfig] | SpaceConfig, resources: Resources) -> SpaceConfig:
     """Return a space without mistakes; InputError names all of them otherwise."""
-    if isinstance(draft, SpaceConfig):
-        mistakes = _Check(draft, resources).run()
-        if mistakes:
-            told = "\n  ".join(
-                f"{'.'.join(map(str, each.place))}: {each.message}" for each in mistakes
-            )
-            raise InputError(f"space '{draft.name}' cannot be searched:\n  {told}")
-        return draft
-    config = draft.found.record
-    error = draft.error([] if config is None else _Check(config, resources, draft.found).run())
-    if error is not None:
-        raise error
-    assert config is not None
-    return config
+    return whole(
+        draft,
+        lambda config, found: _Check(config, resources, found).run(),
+        lambda config: f"space '{config.name}' cannot be searched",
+    )
 
 
 @dataclass
