@@ -14,7 +14,7 @@ from nce_sim.cli.main import app
 from nce_sim.errors import InputError
 from nce_sim.report.measures import measures_of, varied_of
 from nce_sim.report.pareto_plot import embedded, plot_data
-from nce_sim.report.sweep_answers import answers, standings_of
+from nce_sim.report.sweep_answers import Mean, answers, standings_of
 from nce_sim.report.sweep_fronts import fronts_of, groups_of
 from nce_sim.report.sweep_report import SweepDescription, read_sweep, write_sweep
 
@@ -79,8 +79,22 @@ def test_leader_is_ahead_by_the_mean_over_common_splits_with_the_farthest_ends()
     assert splits == 2
     assert [each.method for each in standings] == ["lrp", "random"]
     mean = 100 * (FREE - 0.4 * 0.2 * 0.375)
-    assert standings[0].mean == pytest.approx(mean)
-    assert standings[0].low == pytest.approx(mean - 2.5)
+    assert standings[0].accuracy.value == pytest.approx(mean)
+    assert standings[0].accuracy.low == pytest.approx(mean - 2.5)
+    lead = standings[0].lead_over(standings[1])
+    assert lead.high - lead.low == pytest.approx(4 * 2.5)
+
+
+def test_a_lead_over_the_first_ranking_is_measured_in_pairs():
+    rows = made_up_rows()
+    for row in rows:
+        if row["method"] == "random":
+            row |= {"gain": -0.02, "gain_low": -0.03, "gain_high": -0.01}
+    first, second = standings_of(groups_of(rows)[1], ["fraction"])[0]
+    assert (first.method, second.method) == ("lrp", "random")
+    assert first.lead_over(second) == Mean(*map(pytest.approx, (2.0, 1.0, 3.0)))
+    assert second.lead_over(first) == Mean(*map(pytest.approx, (-2.0, -3.0, -1.0)))
+    assert any("+2.0\N{NO-BREAK SPACE}points [+1.0" in sentence for sentence in answers(rows))
 
 
 def test_a_lead_within_the_intervals_is_called_one():

@@ -1,7 +1,7 @@
 """The answer of a sweep in sentences: what is cheapest at little loss, and who leads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from nce_sim.report.measures import (
@@ -165,36 +165,57 @@ def _accuracy(row: Row, measures: Mapping[str, Measure]) -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The mean accuracy of a ranking over splits that others make too, in per cent."""
+class Mean:
+    """A mean over splits with the means of the ends of its terms' intervals, in per cent.
 
-    method: str
-    mean: float
+    The terms' errors may go together in any way, so the interval is at least as wide as need be.
+    """
+
+    value: float
     low: float
     high: float
 
+    def minus(self, other: "Mean") -> "Mean":
+        """Return the difference with the ends that are farthest apart."""
+        return Mean(self.value - other.value, self.low - other.high, self.high - other.low)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A ranking's accuracy over splits that others make too, and its gain over the first ranking.
+
+    The gain is measured in pairs; it is none for the first ranking itself, and where points have
+    no partners.
+    """
+
+    method: str
+    accuracy: Mean
+    gain: Mean | None
+
+    def lead_over(self, other: "Standing") -> Mean:
+        """Return by how much this one is ahead: in pairs if one of the two is the first ranking."""
+        if self.gain is not None and other.gain is None:
+            return self.gain
+        if self.gain is None and other.gain is not None:
+            return Mean(-other.gain.value, -other.gain.high, -other.gain.low)
+        return self.accuracy.minus(other.accuracy)
+
 
 def _leader(group: Group, varied: Sequence[str]) -> str | None:
-    """Say which ranking leads and by how much, None if there are not two to compare.
-
-    The means are over the same splits for all. Their errors may go together in any way: a mean's
-    interval is the mean of the ends, and the difference takes the ends that are farthest apart.
-    Both are then at least as wide as they need be.
-    """
+    """Say which ranking leads and by how much, None if there are not two to compare."""
     if "method" not in varied:
         return None
     standings, splits = standings_of(group, [name for name in varied if name != "method"])
     if len(standings) < 2:
         return None
     first, second = standings[0], standings[1]
-    low, high = first.low - second.high, first.high - second.low
-    difference = first.mean - second.mean
+    lead = first.lead_over(second)
     over = f"on average over the same {splits} splits" if splits > 1 else "on the one split of all"
-    sure = "" if low > 0 else ", which the intervals do not tell from a tie"
+    sure = "" if lead.low > 0 else ", which the intervals do not tell from a tie"
     return _start(
         where(group),
-        f"{method_name(first.method)} leads, {over}: {difference:+.1f}{SPACE}points "
-        f"[{low:+.1f},{SPACE}{high:+.1f}] over {method_name(second.method)}{sure}.",
+        f"{method_name(first.method)} leads, {over}: {lead.value:+.1f}{SPACE}points "
+        f"[{lead.low:+.1f},{SPACE}{lead.high:+.1f}] over {method_name(second.method)}{sure}.",
     )
 
 
@@ -206,28 +227,34 @@ def standings_of(group: Group, others: Sequence[str]) -> tuple[list[Standing], i
     quality = quality_of(group.rows)
     by_split: dict[tuple[Value, ...], dict[str, Row]] = {}
     for row in group.rows:
-        ends = (row.get(quality), row.get(f"{quality}_low"), row.get(f"{quality}_high"))
-        if row.get("fraction") not in (0, 1) and all(map(is_number, ends)):
+        if row.get("fraction") not in (0, 1) and all(map(is_number, _ends(row, quality))):
             key = tuple(row[name] for name in others)
             by_split.setdefault(key, {})[str(row["method"])] = row
     methods = list(dict.fromkeys(str(row["method"]) for row in group.rows))
     common = [split for split in by_split.values() if len(split) == len(methods)]
     if not common:
         return [], 0
+    standings = []
+    for method in methods:
+        rows = [split[method] for split in common]
+        accuracy = _mean(rows, quality)
+        assert accuracy is not None  # what lacks an end was left out above
+        standings.append(Standing(method, accuracy, _mean(rows, "gain")))
+    if sum(each.gain is None for each in standings) > 1:  # not all were paired with the first
+        standings = [replace(each, gain=None) for each in standings]
+    return sorted(standings, key=lambda each: -each.accuracy.value), len(common)
 
-    def mean(method: str, column: str) -> float:
-        return 100 * fmean(float(split[method][column]) for split in common)  # type: ignore[arg-type]
 
-    standings = [
-        Standing(
-            method,
-            mean(method, quality),
-            mean(method, f"{quality}_low"),
-            mean(method, f"{quality}_high"),
-        )
-        for method in methods
-    ]
-    return sorted(standings, key=lambda each: -each.mean), len(common)
+def _ends(row: Row, column: str) -> tuple[Value | None, ...]:
+    return row.get(column), row.get(f"{column}_low"), row.get(f"{column}_high")
+
+
+def _mean(rows: Rows, column: str) -> Mean | None:
+    """Return the mean of a column and of the ends of its intervals, None if any row lacks them."""
+    ends = [_ends(row, column) for row in rows]
+    if not all(is_number(end) for row in ends for end in row):
+        return None
+    return Mean(*(100 * fmean(map(float, each)) for each in zip(*ends, strict=True)))
 
 
 # Costs alone, and fronts.
