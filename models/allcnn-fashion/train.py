@@ -8,22 +8,20 @@ A checkpoint is kept after every epoch, and the same command continues from it.
 """
 
 import argparse
-import json
-import time
+import sys
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from nce_sim.workload.datasets import Dataset, load_data
+from nce_sim.workload.datasets import load_data
 from nce_sim.workload.zoo.allcnn import all_cnn_c
 
 FOLDER = Path(__file__).parent
-BATCH, WEIGHT_DECAY, SEED = 128, 0.05, 2018
+sys.path.append(str(FOLDER.parent))
+from training import SEED, Cycle, resume, save, train_cycle  # noqa: E402
+
 OUTPUT_BIAS = 1.0  # keeps every class above the last ReLU while training begins
 CHECKPOINT = FOLDER.parents[1] / "build" / "allcnn-fashion.pt"  # models/ travels in the wheel
 
@@ -40,78 +38,10 @@ class Phase:
 PHASES = (Phase(14, 1e-3, (0.2, 0.5, 0.5)), Phase(9, 8e-4, (0.0, 0.2, 0.2)))
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images and shift each batch by up to two pixels."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    down, right = torch.randint(0, 5, (2,), generator=generator).tolist()
-    return functional.pad(images, (2, 2, 2, 2), value=float(images.min()))[
-        :, :, down : down + images.shape[2], right : right + images.shape[3]
-    ]
-
-
-@torch.inference_mode()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of right answers in float32."""
-    network.eval()
-    right = sum(
-        int((network(images[i : i + 250]).argmax(1) == labels[i : i + 250]).sum())
-        for i in range(0, len(images), 250)
-    )
-    return right / len(images)
-
-
-def train_phase(
-    network: nn.Sequential, phase: Phase, number: int, state: dict, train: Dataset, test: Dataset,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    """Train for one phase, continuing from `state` if it is of this phase."""
+def set_dropout(network: nn.Sequential, probabilities: tuple[float, float, float]) -> None:
     drops = [part for part in network if isinstance(part, nn.Dropout)]
-    for part, probability in zip(drops, phase.dropout, strict=True):
+    for part, probability in zip(drops, probabilities, strict=True):
         part.p = probability
-    optimiser = torch.optim.AdamW(
-        network.parameters(), phase.peak_learning_rate, weight_decay=WEIGHT_DECAY
-    )
-    steps = len(train.images) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, phase.peak_learning_rate, total_steps=phase.epochs * steps, pct_start=0.2
-    )
-    first = 0
-    if state.get("phase") == number:
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epoch"]
-    for epoch in range(first, phase.epochs):
-        network.train()
-        began, total = time.perf_counter(), 0.0
-        for batch in torch.randperm(len(train.images), generator=generator).split(BATCH)[:steps]:
-            images = augment(train.images[batch], generator)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = functional.cross_entropy(network(images).float(), train.labels[batch])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += loss.item()
-        reached = accuracy(network, test.images[:2000], test.labels[:2000])
-        print(
-            f"phase {number}, epoch {epoch + 1}/{phase.epochs}: loss {total / steps:.4f}, first "
-            f"2,000 test images {reached:.2%}, {time.perf_counter() - began:.0f} s", flush=True,
-        )  # fmt: skip
-        save_checkpoint(
-            {"network": network.state_dict(), "optimiser": optimiser.state_dict(),
-             "schedule": schedule.state_dict(), "generator": generator.get_state(),
-             "torch": torch.get_rng_state(), "phase": number, "epoch": epoch + 1}
-        )  # fmt: skip
-
-
-def save_checkpoint(state: dict) -> None:
-    """Write the state under a temporary name and rename it."""
-    CHECKPOINT.parent.mkdir(exist_ok=True)
-    temporary = CHECKPOINT.with_suffix(".new")
-    torch.save(state, temporary)
-    temporary.replace(CHECKPOINT)
 
 
 def main() -> None:
@@ -126,29 +56,13 @@ def main() -> None:
     network = all_cnn_c(in_channels=1).to(memory_format=torch.channels_last)
     last = [part for part in network if isinstance(part, nn.Conv2d)][-1]
     nn.init.constant_(last.bias, OUTPUT_BIAS)
-    state: dict = {}
-    if CHECKPOINT.exists():
-        state = torch.load(CHECKPOINT, weights_only=True)
-        network.load_state_dict(state["network"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch"])
+    state = resume(CHECKPOINT, network, generator)
     for number, phase in enumerate(PHASES, start=1):
         if number >= state.get("phase", 1):
-            train_phase(network, phase, number, state, train, test, generator)
-
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, FOLDER / "weights.safetensors")
-    network.load_state_dict(load_file(FOLDER / "weights.safetensors"))
-    summary = {
-        "phases": [asdict(phase) for phase in PHASES], "batch": BATCH,
-        "weight_decay": WEIGHT_DECAY, "seed": SEED, "training_images": len(train.images),
-        "test_images": len(test.images),
-        "test_accuracy": accuracy(network, test.images, test.labels),
-        "weights_sha256": sha256((FOLDER / "weights.safetensors").read_bytes()).hexdigest(),
-        "torch": torch.__version__,
-    }  # fmt: skip
-    (FOLDER / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary, indent=2))
+            set_dropout(network, phase.dropout)
+            cycle = Cycle(number, phase.epochs, phase.peak_learning_rate)
+            train_cycle(network, cycle, state, train, test, generator, CHECKPOINT)
+    save(network, FOLDER, train, test, {"phases": [asdict(phase) for phase in PHASES]})
 
 
 if __name__ == "__main__":

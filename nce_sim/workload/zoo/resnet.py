@@ -82,23 +82,31 @@ class Bottleneck(_Block):
 
 
 class ResNet(nn.Module):
-    """A strided 7x7 convolution and max pooling, four stages of blocks, a global average."""
+    """A stem, four stages of blocks, a global average.
+
+    The stem is a strided 7x7 convolution and max pooling, or for `small_images` a 3x3 convolution
+    alone, as is usual for CIFAR. `width` is the number of channels of the stem and the first stage.
+    """
 
     def __init__(
         self, block: Callable[[int, int, int], nn.Module], expansion: int, depths: list[int],
-        classes: int,
+        classes: int, in_channels: int = 3, width: int = 64, small_images: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = (
+            _convolution(in_channels, width, 3)
+            if small_images
+            else _convolution(in_channels, width, 7, stride=2)
+        )
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = 64
+        self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = width
         for stage, depth in enumerate(depths):
-            width, blocks = 64 * 2**stage, []
+            channels, blocks = width * 2**stage, []
             for number in range(depth):
-                blocks.append(block(inputs, width, 2 if stage > 0 and number == 0 else 1))
-                inputs = expansion * width
+                blocks.append(block(inputs, channels, 2 if stage > 0 and number == 0 else 1))
+                inputs = expansion * channels
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(inputs, classes)
@@ -118,6 +126,18 @@ class ResNet(nn.Module):
 def resnet18(classes: int = 1000) -> ResNet:
     """Build ResNet-18; a 3x224x224 input gives 2,484,712 neurons and 1.81 billion MACs."""
     return ResNet(BasicBlock, BasicBlock.expansion, [2, 2, 2, 2], classes)
+
+
+def resnet18_small(in_channels: int = 3, classes: int = 10, width: int = 64) -> ResNet:
+    """Build ResNet-18 for images of about 32x32, the usual variant for CIFAR.
+
+    Its first convolution is 3x3 with stride 1 and no pooling follows: a 3x32x32 input gives 0.56
+    billion MACs with the original `width` of 64.
+    """
+    return ResNet(
+        BasicBlock, BasicBlock.expansion, [2, 2, 2, 2], classes, in_channels, width,
+        small_images=True,
+    )  # fmt: skip
 
 
 def resnet50(classes: int = 1000) -> ResNet:
