@@ -7,7 +7,7 @@ from small_networks import all_convolutional, images, labels
 
 import nce_sim as nce
 from nce_sim.accuracy.answers import NOT_FINITE, Answers
-from nce_sim.accuracy.evaluate import Variant, predict_variants, times_before
+from nce_sim.accuracy.evaluate import Variant, predict_variants
 from nce_sim.accuracy.outcomes import (
     TOP1,
     ConfidentErrors,
@@ -16,6 +16,7 @@ from nce_sim.accuracy.outcomes import (
     judged,
     outcome_named,
 )
+from nce_sim.accuracy.sampling import times_before
 from nce_sim.study.ranking_comparison import ComparisonPlan, compare_rankings
 
 CLASSES = np.array([0, 1, 2, NOT_FINITE, 1, 0], np.int16)

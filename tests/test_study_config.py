@@ -95,7 +95,7 @@ def test_bundled_studies_load():
         ("{kind: single}", "{kind: permanent, count: 100000}", "must be at most"),
         ("- {dropout: 0.1}", "- {at_supply: best}", "has no supply of its own"),
         ("images: 16", "images: 5000", "line 13: accuracy.images: 5000 images were asked"),
-        ("images: 16", "half_width: 0.1", "line 12: grid.faults.1: half_width goes with one"),
+        ("images: 16", "outcome: confident=0.8", "line 12: grid.faults.1: outcome confident=0.8"),
         ("images: 16", "half_width: 0.1, realisations: 2", "realisations exclude each other"),
         ("images: 16", "precision: int8", "line 13: accuracy.precision: is int8, but faults"),
         ("name: small", "name: small\nmeasure: cost", "grid.faults: has no effect"),

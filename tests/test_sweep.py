@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import nce_sim as nce
-from nce_sim.accuracy.outcomes import outcome_named
+from nce_sim.accuracy.outcomes import PersistentErrors, outcome_named
 from nce_sim.cli.main import app
 from nce_sim.config.campaign import DropoutFault, HardwareFault
 from nce_sim.config.study import AccuracySettings, Axes, StudyConfig, StudyRanking, draft_study
@@ -147,6 +147,31 @@ def test_gains_are_paired_differences_from_the_first_ranking(tmp_path, resources
         gain = mine.minus(theirs)
         assert (row["gain"], row["gain_low"], row["gain_high"]) == (gain.value, gain.low, gain.high)
     assert [row["method"] for row in result.rows] == ["lrp"] * 3 + ["random"] * 3
+
+
+def test_faults_in_hardware_are_drawn_to_a_half_width_and_judged_by_any_outcome(
+    tmp_path, resources
+):
+    config = study(
+        faults=[HardwareFault.model_validate(LANE)], fractions=0.5, measure=["accuracy"],
+        accuracy={"images": 32, "half_width": 0.15, "outcome": "persistent=2"},
+    )  # fmt: skip
+    lrp, random = run(config, tmp_path, resources).rows
+    network, test = nce.load_model("cnn-digits"), nce.load_data("digits", "test").first(32)
+    machine = nce.load_machine("nce-28nm")
+    lanes = nce.Elements(count=3)
+    fault = nce.Fault(nce.Site.parse("unprotected.lane"), nce.Permanent(lanes), nce.Zero())
+    split = nce.rank(network, None, None, "random").split(0.5)
+    result = nce.evaluate(
+        network, test.images, test.labels, split, fault, half_width=0.15,
+        schedule=nce.simulate(network, machine, split).schedule, outcome=PersistentErrors(2),
+    )  # fmt: skip
+    assert random["score"] == 1 - result.harm.value
+    assert random["inferences"] == len(result.right)
+    assert random["score_high"] - random["score_low"] <= 0.3
+    assert random["fault_free_score"] == 1 - result.fault_free_harm
+    assert lrp["gain"] is None
+    assert random["gain_low"] <= random["gain"] <= random["gain_high"]
 
 
 def test_two_studies_share_points_and_a_resumed_one_repeats_nothing(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.accuracy.answers import NOT_FINITE, Answers
-from nce_sim.accuracy.confidence_sequence import bounded_mean, estimate_at
+from nce_sim.accuracy.confidence_sequence import estimate_at
 from nce_sim.accuracy.draws import FINER, Draws, Sampled
 from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
 from nce_sim.accuracy.statistics import (
@@ -34,6 +34,7 @@ class AccuracyResult:
 
     `harm` is the mean of what `outcome` calls harmful, one minus the accuracy where that is a
     wrong answer, and `harms` its values by unit of images, in the order of the draws.
+    `fault_free_harm` is the mean over all images without faults.
 
     Where the number of draws was fixed, `sampled` is None and the rates have Clopper and Pearson's
     intervals. Where it was not, all intervals are confidence sequences, valid at any look: that of
@@ -53,6 +54,7 @@ class AccuracyResult:
     right: NDArray[np.bool_]
     harm: Estimate
     harms: NDArray[np.float64]
+    fault_free_harm: float
     outcome: str = TOP1.name
     float_reference: Proportion | None = None
     due: Proportion | None = None
@@ -68,12 +70,13 @@ class AccuracyResult:
         """Interval of `accuracy` at `correct.confidence`."""
         return (self.correct.low, self.correct.high)
 
-    def with_harms(self, outcome: str, harms: NDArray[np.float64]) -> "AccuracyResult":
+    def with_harms(
+        self, outcome: str, harms: NDArray[np.float64], harm: Estimate, fault_free_harm: float
+    ) -> "AccuracyResult":
         """Return the result of a fixed number of draws with what another outcome says of them."""
-        if outcome == TOP1.name:
-            return self
-        mean = bounded_mean(harms, self.correct.confidence)
-        return replace(self, outcome=outcome, harm=mean, harms=harms)
+        return replace(
+            self, outcome=outcome, harm=harm, harms=harms, fault_free_harm=fault_free_harm
+        )
 
     def minus(self, other: "AccuracyResult") -> Difference:
         """Return how much less harm this variant does than one on the same draws.
@@ -147,6 +150,14 @@ class _Events:
             predicted == truth, changed, changed & (fault_free == truth), predicted == NOT_FINITE
         )
 
+    def but(self, detected: NDArray[np.bool_]) -> "_Events":
+        """Return the events if inferences that were given up are no silent errors."""
+        silent = ~detected
+        return _Events(
+            self.right & silent, self.changed & silent, self.lost & silent,
+            self.not_finite & silent,
+        )  # fmt: skip
+
 
 def judge(
     predicted: NDArray[np.int16],
@@ -174,19 +185,23 @@ def judge(
         right=events.right,
         harm=harm_of_wrong_answers(correct),
         harms=(~events.right).astype(float),
+        fault_free_harm=float((clean != labels.numpy()).mean()),
     )
 
 
 def judge_drawn(
-    answers: Answers, clean: NDArray[np.int16], labels: NDArray[np.int64], sampled: Sampled,
-    reached: bool, precision: str, confidence: float, outcome: Outcome,
+    answers: Answers, clean: Answers, labels: NDArray[np.int64], sampled: Sampled, reached: bool,
+    precision: str, confidence: float, outcome: Outcome, detected: NDArray[np.bool_] | None = None,
 ) -> AccuracyResult:  # fmt: skip
     """Turn the answers for images that were drawn until one could stop into rates.
 
-    What happened in the images of one draw is averaged first: they were drawn together.
+    What happened in the images of one draw is averaged first: they were drawn together. `detected`
+    tells which inferences the hardware gave up, if it can: their class is NOT_FINITE.
     """
     order = (sampled.places[:, None] * sampled.unit + np.arange(sampled.unit)).ravel()
-    events = _Events.of(answers.classes, clean[order], labels[order])
+    events = _Events.of(answers.classes, clean.classes[order], labels[order])
+    if detected is not None:
+        events = events.but(detected)
     half_widths = [sampled.half_width * factor for factor in FINER]
 
     def rate(events: NDArray[np.bool_]) -> Proportion:
@@ -195,7 +210,7 @@ def judge_drawn(
 
     harm = sampled.mean
     top1 = outcome.name == TOP1.name
-    fault_free = clean == labels
+    fault_free = clean.classes == labels
     return AccuracyResult(
         correct=_proportion(events.right, harm.complement) if top1 else rate(events.right),
         fault_free=clopper_pearson(int(fault_free.sum()), len(fault_free), confidence),
@@ -207,8 +222,10 @@ def judge_drawn(
         right=events.right,
         harm=harm,
         harms=judged(outcome, answers, labels[order]),
+        fault_free_harm=float(judged(outcome, clean, labels).mean()),
         outcome=outcome.name,
         sampled=sampled,
+        due=None if detected is None else rate(detected),
     )
 
 

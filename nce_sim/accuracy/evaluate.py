@@ -1,7 +1,7 @@
 """Accuracy under faults: many variants over the same images and the same random faults."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.accuracy.accuracy_result import AccuracyResult, judge, judge_drawn
-from nce_sim.accuracy.answers import Answers, joined, top1, top1_confidence
+from nce_sim.accuracy.answers import Answers, top1, top1_confidence
 from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
-from nce_sim.accuracy.confidence_sequence import ConfidenceSequence, looks
-from nce_sim.accuracy.draws import Sampled
+from nce_sim.accuracy.confidence_sequence import bounded_mean
 from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
+from nce_sim.accuracy.sampling import (
+    MOST_PASSES,
+    Places,
+    Progress,
+    Sampling,
+    sample,
+    times_before,
+)
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     check_confidence,
@@ -29,7 +36,6 @@ from nce_sim.faults.injection import BlockDraws, Injector, Scratch
 from nce_sim.faults.models import FaultModel
 from nce_sim.machine.lookup import Schedule
 from nce_sim.resilience.split import Split
-from nce_sim.seeding import generator
 from nce_sim.workload.calibration import Calibration
 from nce_sim.workload.execute import (
     PRECISIONS,
@@ -53,9 +59,6 @@ BLOCK = 16
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.inject import AnyFault
-
-Progress = Callable[[int, int], None]
-"""Told (images done, images in all) after every block."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,9 @@ def evaluate(
     drawn. It is a confidence sequence: valid although it was looked at on the way.
 
     `outcome` says how harmful an answer is; a wrong one has harm 1 if it is not given. The result
-    has the mean harm beside the accuracy. `fault_free` are the answers to all images without faults
-    (`fault_free_answers`), where they are known already from another evaluation.
+    has the mean harm beside the accuracy. An answer that the hardware gives up does the worst
+    harm. `fault_free` are the answers to all images without faults (`fault_free_answers`), where
+    they are known already from another evaluation; they are for faults of outputs.
 
     `images` is float32 N x the network's input shape, `labels` int64 N. If `precision` is not
     given it is float32, or the machine's number format for faults of the hardware. "int8" needs a
@@ -117,17 +121,16 @@ def evaluate(
     """
     if not isinstance(split, Split):
         raise InputError(f"split must be a Split, as ranking.split(...) makes it, not {split!r}")
+    outcome = outcome or TOP1
+    check_outcome(outcome)
     if not isinstance(faults, FaultModel):
         from nce_sim.accuracy.inject import accuracy_in_hardware
 
-        if half_width is not None:
-            raise InputError("half_width goes with one Dropout or GaussianNoise: take realisations")
-        if outcome is not None:
-            raise InputError("outcome goes with one Dropout or GaussianNoise")
         return accuracy_in_hardware(
-            network, images, labels, split, faults, schedule, realisations=realisations, seed=seed,
-            precision=precision, calibration=calibration, device=device, confidence=confidence,
-            progress=progress,
+            network, images, labels, split, faults, schedule, half_width=half_width,
+            outcome=outcome, confidence=confidence, progress=progress,
+            realisations=realisations, seed=seed, precision=precision, calibration=calibration,
+            device=device,
         )  # fmt: skip
     precision = precision or "float32"
     variant = Variant(split, faults)
@@ -136,8 +139,6 @@ def evaluate(
     check_confidence(confidence)
     if realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")
-    outcome = outcome or TOP1
-    check_outcome(outcome)
     if fault_free is not None:
         _check_answers(fault_free, len(images), outcome)
     if half_width is None:
@@ -154,22 +155,31 @@ def evaluate(
         result = judge(
             predictions.faulty[0].ravel(), predictions.clean, labels, np.tile(order, realisations),
             precision, confidence,
-        ).with_harms(outcome.name, np.concatenate(harms))  # fmt: skip
-    elif not 0 < half_width < 0.5:
-        raise InputError(f"half_width must be above 0 and below 0.5, not {half_width}")
+        )  # fmt: skip
+        if outcome.name != TOP1.name:
+            joined = np.concatenate(harms)
+            harmless = judged(outcome, predictions.fault_free, labels.numpy())
+            result = result.with_harms(
+                outcome.name, joined, bounded_mean(joined, confidence), float(harmless.mean())
+            )
     else:
+        sampling = Sampling(
+            outcome, half_width, MOST_PASSES * realisations * len(images), seed, confidence
+        )
         executable = prepare(network, precision, device, calibration)
-        sampler = _Sampler(
-            executable, Injector(executable, split, faults), images, labels.numpy(), outcome,
-            half_width, 10 * realisations * len(images), seed, confidence,
+        drawn = _DrawnImages(
+            executable, Injector(executable, split, faults), images, seed,
+            outcome.needs_confidence, device,
         )  # fmt: skip
         clean = fault_free or fault_free_answers(
             network, images, precision=precision, device=device, calibration=calibration,
             with_confidence=outcome.needs_confidence,
         )  # fmt: skip
-        answers, sampled, reached = sampler.sample(clean, progress, device)
+        answers, sampled, reached = sample(
+            sampling, labels.numpy(), clean, drawn.classify, progress
+        )
         result = judge_drawn(
-            answers, clean.classes, labels.numpy(), sampled, reached, precision, confidence, outcome
+            answers, clean, labels.numpy(), sampled, reached, precision, confidence, outcome
         )
     if precision == "float32":
         return result
@@ -371,100 +381,34 @@ class _BlockRunner:
 
 
 @dataclass(frozen=True)
-class _Sampler:
-    """Draws units of images with replacement until the mean harm is known well enough.
+class _DrawnImages:
+    """Classifies drawn images, the k-th time that one is drawn under realisation k of the faults.
 
-    The k-th time that a unit is drawn it meets realisation k of the faults, so that all variants
-    see the same images and the same faults in the same order.
+    All variants so see the same faults, too.
     """
 
     executable: Executable
     injector: Injector
     images: Images
-    labels: NDArray[np.int64]
-    outcome: Outcome
-    half_width: float
-    most: int
     seed: int
-    confidence: float
+    with_confidence: bool
+    device: str
 
-    def sample(
-        self, clean: Answers, progress: Progress | None, device: str
-    ) -> tuple[Answers, Sampled, bool]:
-        """Return the answers, what was drawn and whether the half-width was reached."""
-        unit = self.outcome.unit
-        units = len(self.labels) // unit
-        places = generator(self.seed, "drawn images").integers(units, size=self.most // unit)
-        if len(places) == 0:
-            raise InputError(f"'{self.outcome.name}' needs at least {unit} images")
-        harmless = judged(self.outcome, clean, self.labels)
-        sequence = ConfidenceSequence(
-            [self.half_width], self.confidence, control_mean=float(harmless.mean())
-        )
-        found: list[Answers] = []
-        points, done, start = looks(len(places)), 0, 0
-        with closing(in_order(self._classify(), self._blocks(places), device)) as computed:
-            for answers in computed:
-                found.append(answers)
-                done += len(answers.classes)
-                if progress is not None:
-                    progress(done, len(places) * unit)
-                for end in [point for point in points if start < point <= done // unit]:
-                    found = [joined(found)]
-                    drawn = places[start:end]
-                    harm = judged(
-                        self.outcome, found[0][start * unit : end * unit],
-                        self.labels[_images_of(drawn, unit)],
-                    )  # fmt: skip
-                    sequence.append(harm, harmless[drawn])
-                    start = end
-                    reached = sequence.is_within(self.half_width)
-                    if reached or end == len(places):
-                        sampled = Sampled(self.half_width, unit, places[:end], sequence.estimate())
-                        return found[0][: end * unit], sampled, reached
-        raise AssertionError("the last look is at the last draw")
-
-    def _blocks(
-        self, places: NDArray[np.int64]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield (realisations, images) of one block after another."""
-        unit = self.outcome.unit
-        realisations = np.repeat(times_before(places), unit)
-        order = _images_of(places, unit)
-        for block in blocks(len(order), block_length(self.executable.network, BLOCK)):
-            yield realisations[block], order[block]
-
-    def _classify(self) -> Callable[[tuple[NDArray[np.int64], NDArray[np.int64]]], Answers]:
-        """Return the job of a thread: to classify one block under its faults."""
-        memory = _Memory()
+    def classify(self, places: Places) -> Generator[Answers, None, None]:
+        """Yield the answers of one block after another."""
+        realisations = times_before(places)
         length = block_length(self.executable.network, BLOCK)
+        memory = _Memory()
 
-        def compute(block: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Answers:
-            realisations, order = block
+        def compute(block: slice) -> Answers:
+            order = places[block]
             runner = _BlockRunner(
-                self.executable, self.images[order], length, memory.scratch,
-                self.outcome.needs_confidence,
-            )  # fmt: skip
-            draws = runner.draws(self.seed, realisations.tolist(), order.tolist())
+                self.executable, self.images[order], length, memory.scratch, self.with_confidence
+            )
+            draws = runner.draws(self.seed, realisations[block].tolist(), order.tolist())
             return runner.predict(self.injector, draws)
 
-        return compute
-
-
-def _images_of(units: NDArray[np.int64], unit: int) -> NDArray[np.int64]:
-    """Return the places of the images of units, in order."""
-    return (units[:, None] * unit + np.arange(unit)).ravel()
-
-
-def times_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each value how often it came before."""
-    order = np.argsort(values, kind="stable")
-    ranked = values[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    run = np.arange(len(values)) - np.repeat(starts, np.diff(np.r_[starts, len(values)]))
-    times = np.empty_like(run)
-    times[order] = run
-    return times
+        return in_order(compute, blocks(len(places), length), self.device)
 
 
 def mean_activation(

@@ -5,9 +5,9 @@ realisation draws its faults anew.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.accuracy.accuracy_result import AccuracyResult, harm_of_wrong_answers
-from nce_sim.accuracy.answers import NOT_FINITE, top1
-from nce_sim.accuracy.evaluate import Progress
+from nce_sim.accuracy.answers import NOT_FINITE, Answers, top1
+from nce_sim.accuracy.confidence_sequence import bounded_mean
+from nce_sim.accuracy.evaluate import predict_variants
 from nce_sim.accuracy.inferences import Inferences
+from nce_sim.accuracy.inject_drawn import DrawnMissions, accuracy_of_draws
+from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
+from nce_sim.accuracy.sampling import Progress
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
     Proportion,
@@ -118,6 +122,11 @@ class InjectionResult:
             "noticed": found.noticed | (found.repeated > 0) | self.due,
         }
         return {name: self.rate(marks) for name, marks in events.items()}
+
+    def harms(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Return the harm of every unit of images, realisations x units; a DUE does the worst."""
+        classes = np.where(self.due, np.int16(NOT_FINITE), self.inferences.predicted)
+        return np.stack([judged(outcome, Answers(row), self.labels) for row in classes])
 
     @property
     def accuracy(self) -> float:
@@ -221,33 +230,15 @@ def inject(
 
     Raises InputError for input that does not fit.
     """
-    network.check_images(images)
-    network.check_labels(images, labels)
-    network.require_chain("injection of hardware faults")
-    check_device(device)
-    if not isinstance(realisations, int) or realisations < 1:
-        raise InputError(f"realisations must be at least 1, not {realisations}")
-    check_confidence(confidence)
-    listed = list_faults(faults)
-    machine = schedule.program.machine
-    own = PRECISION_OF_FORMAT[machine.number_format]
-    chosen = precision or own
-    in_hardware = [fault for fault in listed if isinstance(fault, Fault)]
-    mission = mission or Mission(schedule, in_hardware, seed)
-    if mission.faults and chosen != own:
-        raise InputError(
-            f"precision '{chosen}': faults of the hardware strike words of the machine's number "
-            f"format, {machine.number_format}: leave precision out, or take {own}"
-        )
-    executable = prepare(network, chosen, device, calibration)
-    on_outputs = [
-        Injector(executable, computed_on(schedule, UNPROTECTED), fault)
-        for fault in listed if not isinstance(fault, Fault)
-    ]  # fmt: skip
-    runner = StruckBlocks(executable, schedule, calibration, seed)
+    struck = _prepare(
+        network, images, labels, schedule, faults, realisations, seed, precision, calibration,
+        device, confidence, mission,
+    )  # fmt: skip
+    runner, mission = struck.runner, struck.mission
+    executable = runner.executable
     found = Inferences.empty(realisations, len(images))
     clean = np.empty(len(images), np.int16)
-    reference = _Reference(network, chosen, device)
+    reference = _Reference(network, struck.precision, device)
     waves: list[Counts] = [np.empty((0, 4), np.int64)]
     length = block_length(network)
     for block in blocks(len(images), length):
@@ -259,15 +250,57 @@ def inject(
             places = range(block.start, block.stop)
             arrivals = [mission.arrivals(realisation, inference) for inference in places]
             draws = BlockDraws(executable, seed, realisation, pad_places(places, length))
-            hooks = [injector.hook(draws) for injector in on_outputs]
+            hooks = [injector.hook(draws) for injector in struck.injectors]
             waves.append(runner.strike(arrivals, hooks, found, realisation, block.start))
         if progress is not None:
             progress(block.stop, len(images))
     return InjectionResult(
         labels.numpy(), clean, reference.classes, found, np.concatenate(waves),
-        tuple(work.layer.name for work in schedule.program.layers), network.neurons, chosen,
+        tuple(work.layer.name for work in schedule.program.layers), network.neurons,
+        struck.precision,
         any(_ties_inferences(fault) for fault in mission.faults), confidence,
     )  # fmt: skip
+
+
+class _Prepared(NamedTuple):
+    """A campaign before its first inference."""
+
+    runner: StruckBlocks
+    mission: Mission
+    injectors: list[Injector]
+    precision: str
+
+
+def _prepare(
+    network: Workload, images: Images, labels: Tensor, schedule: Schedule,
+    faults: AnyFault | Sequence[AnyFault], realisations: int, seed: int, precision: str | None,
+    calibration: Calibration | None, device: str, confidence: float, mission: Mission | None,
+) -> _Prepared:  # fmt: skip
+    """Check what is asked, and say who strikes. Raises InputError for input that does not fit."""
+    network.check_images(images)
+    network.check_labels(images, labels)
+    network.require_chain("injection of hardware faults")
+    check_device(device)
+    if not isinstance(realisations, int) or realisations < 1:
+        raise InputError(f"realisations must be at least 1, not {realisations}")
+    check_confidence(confidence)
+    listed = list_faults(faults)
+    own = PRECISION_OF_FORMAT[schedule.program.machine.number_format]
+    chosen = precision or own
+    in_hardware = [fault for fault in listed if isinstance(fault, Fault)]
+    mission = mission or Mission(schedule, in_hardware, seed)
+    if mission.faults and chosen != own:
+        raise InputError(
+            f"precision '{chosen}': faults of the hardware strike words of the machine's number "
+            f"format, {schedule.program.machine.number_format}: leave precision out, or take {own}"
+        )
+    executable = prepare(network, chosen, device, calibration)
+    on_outputs = [
+        Injector(executable, computed_on(schedule, UNPROTECTED), fault)
+        for fault in listed if not isinstance(fault, Fault)
+    ]  # fmt: skip
+    runner = StruckBlocks(executable, schedule, calibration, seed)
+    return _Prepared(runner, mission, on_outputs, chosen)
 
 
 def list_faults(faults: AnyFault | Sequence[AnyFault]) -> list[AnyFault]:
@@ -330,11 +363,17 @@ def accuracy_in_hardware(
     split: Split,
     faults: AnyFault | Sequence[AnyFault],
     schedule: Schedule | None,
+    *,
+    half_width: float | None,
+    outcome: Outcome,
+    confidence: float,
+    progress: Progress | None,
     **options: Any,
 ) -> AccuracyResult:
-    """Do `inject`, and return its rates as those of one variant.
+    """Do `inject`, and return its rates as those of one variant; or draw until `half_width`.
 
-    Raises InputError for faults of another kind, and without the schedule of a run of that split.
+    `options` are those of `inject`. Raises InputError for faults of another kind, for an outcome
+    that asks how sure an answer is, and without the schedule of a run of that split.
     """
     listed = list_faults(faults)
     if schedule is None:
@@ -343,9 +382,22 @@ def accuracy_in_hardware(
             "schedule=run.schedule"
         )
     _check_schedule(schedule, split)
-    result = inject(network, images, labels, schedule, listed, **options)
+    if outcome.needs_confidence:
+        raise InputError(
+            f"'{outcome.name}' asks how sure an answer is, which is not kept under faults of the "
+            f"hardware"
+        )
+    if half_width is not None:
+        return _draw(
+            network, images, labels, schedule, listed, half_width, outcome, confidence, progress,
+            **options,
+        )  # fmt: skip
+    result = inject(
+        network, images, labels, schedule, listed, confidence=confidence, progress=progress,
+        **options,
+    )  # fmt: skip
     rates = result.rates
-    return AccuracyResult(
+    found = AccuracyResult(
         correct=rates["accuracy"],
         fault_free=result.fault_free,
         sdc=rates["sdc"],
@@ -356,9 +408,42 @@ def accuracy_in_hardware(
         right=result.right.ravel(),
         harm=harm_of_wrong_answers(rates["accuracy"]),
         harms=(~result.right).ravel().astype(float),
+        fault_free_harm=1 - result.fault_free.value,
         float_reference=None if result.precision == "float32" else result.float_reference,
         due=rates["due"],
     )
+    if outcome.name == TOP1.name:
+        return found
+    harms = result.harms(outcome)
+    # Where images share the faults of a realisation, the realisations are the sample.
+    sample = harms.mean(axis=1) if result.shared else harms.ravel()
+    harmless = judged(outcome, Answers(result.clean), result.labels)
+    return found.with_harms(
+        outcome.name, harms.ravel(), bounded_mean(sample, confidence), float(harmless.mean())
+    )
+
+
+def _draw(
+    network: Workload, images: Images, labels: Tensor, schedule: Schedule,
+    listed: Sequence[AnyFault], half_width: float, outcome: Outcome, confidence: float,
+    progress: Progress | None, *, realisations: int, seed: int, precision: str | None,
+    calibration: Calibration | None, device: str,
+) -> AccuracyResult:  # fmt: skip
+    """Draw images under the faults until the half-width is reached."""
+    struck = _prepare(
+        network, images, labels, schedule, listed, realisations, seed, precision, calibration,
+        device, confidence, None,
+    )  # fmt: skip
+    drawn = DrawnMissions(
+        struck.runner, struck.mission, struck.injectors, images, seed, outcome.unit
+    )
+    found = accuracy_of_draws(
+        drawn, labels, outcome, half_width, realisations, struck.precision, confidence, progress
+    )
+    if struck.precision == "float32":
+        return found
+    right = predict_variants(network, images, [], device=device).clean == labels.numpy()
+    return replace(found, float_reference=_share(right, confidence))
 
 
 def _check_schedule(schedule: Schedule, split: Split) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nce_sim.accuracy.outcomes import TOP1_NAME, outcome_named
+from nce_sim.accuracy.outcomes import outcome_named
 from nce_sim.config.campaign import DropoutFault, NoiseFault
 from nce_sim.config.loader import Mistake, Place
 from nce_sim.config.machine import Machine
@@ -161,17 +161,12 @@ class Check:
             return
         if self.lacks((*place, "faults"), axes.faults):
             self.say((*place, "faults"), "accuracy is measured under faults: give some")
-        for number in in_hardware:
-            if self.accuracy.half_width is not None:
+        if in_hardware and self.accuracy.outcome.startswith("confident"):
+            for number in in_hardware:
                 self.say(
                     (*place, "faults", number),
-                    "half_width goes with one dropout or gaussian_noise: take realisations",
-                )
-            if self.accuracy.outcome != TOP1_NAME:
-                self.say(
-                    (*place, "faults", number),
-                    f"outcome {self.accuracy.outcome} goes with one dropout or gaussian_noise: "
-                    f"take outcome {TOP1_NAME}",
+                    f"outcome {self.accuracy.outcome} goes with one dropout or gaussian_noise: how "
+                    f"sure an answer is, is not kept under faults of the hardware",
                 )
 
     def _networks(self, place: Place, axes: Axes) -> list[str]:

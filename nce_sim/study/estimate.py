@@ -9,6 +9,7 @@ from math import ceil
 from statistics import NormalDist
 
 from nce_sim.accuracy.evaluate import evaluate
+from nce_sim.accuracy.sampling import MOST_PASSES
 from nce_sim.config.study import AccuracySettings
 from nce_sim.config.vary import Changes
 from nce_sim.faults.ranking_in_loop import IN_LOOP, STEPS
@@ -23,9 +24,6 @@ from nce_sim.workload.calibration import calibrate
 
 TRIED_IMAGES = 32
 """Images of a trial: two blocks."""
-
-PASSES = 10
-"""Passes over the images that sampling to a half-width takes at most."""
 
 Key = tuple[object, ...]
 """What makes the work of two points the same, so that it is done once."""
@@ -177,7 +175,7 @@ def _inferences(settings: AccuracySettings, images: int) -> int:
     if settings.half_width is None:
         return images * (settings.realisations or 1)
     reach = NormalDist().inv_cdf((1 + settings.confidence) / 2)
-    return min(ceil((0.5 * reach / settings.half_width) ** 2), PASSES * images)
+    return min(ceil((0.5 * reach / settings.half_width) ** 2), MOST_PASSES * images)
 
 
 def _peak_bytes() -> int:

@@ -17,7 +17,7 @@ def with_gains(
     `gain`, `gain_low` and `gain_high` are the difference of accuracies (of scores, where another
     outcome than a wrong answer is asked for) between two points that differ in nothing but the
     ranking, with its paired interval. The first ranking has none, nor has a point without such a
-    partner or with faults in hardware.
+    partner or with a fixed number of faults in hardware, which images may share.
     """
     if not points:
         return list(records)

@@ -8,7 +8,7 @@ once: `Shared` keeps it for all workers, and each process keeps what it has load
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nce_sim.accuracy.accuracy_result import AccuracyResult
 from nce_sim.accuracy.answers import Answers
 from nce_sim.accuracy.draws import Draws
 from nce_sim.accuracy.evaluate import evaluate, fault_free_answers, mean_activation
-from nce_sim.accuracy.outcomes import TOP1_NAME, Outcome, judged, outcome_named
+from nce_sim.accuracy.outcomes import TOP1_NAME, Outcome, outcome_named
 from nce_sim.accuracy.statistics import Estimate, Proportion
 from nce_sim.config.machine import Machine
 from nce_sim.config.vary import changed_machine
@@ -199,28 +199,27 @@ class _Measurement:
         found = self.shared.get(
             "accuracies", key, lambda: self._measure_accuracy(split, key), _to_json, _from_json
         )
-        return {**found, "draws": key} if on_outputs(point.faults) else found
+        return {**found, "draws": key} if compares_in_pairs(point) else found
 
     def draws(self) -> Draws:
         """Draw again what the accuracy rests on."""
         split = self.ranking().split(self.point.fraction, self.point.granularity)
-        return self._evaluated(split)[0].draws
+        return self._evaluated(split).draws
 
     def _measure_accuracy(self, split: Split, key: str) -> Record:
         settings = self.point.accuracy
         assert settings is not None
-        result, fault_free = self._evaluated(split)
+        result = self._evaluated(split)
         found = accuracy_columns(result)
-        if not on_outputs(self.point.faults):
-            return found
-        self.shared.get("draws", key, lambda: result.draws, Draws.to_bytes, Draws.of)
+        if compares_in_pairs(self.point):
+            self.shared.get("draws", key, lambda: result.draws, Draws.to_bytes, Draws.of)
         if settings.outcome != TOP1_NAME:
             found |= {"outcome": result.outcome, **_rate("score", result.harm.complement)}
-            found["fault_free_score"] = 1 - fault_free
+            found["fault_free_score"] = 1 - result.fault_free_harm
         return found
 
-    def _evaluated(self, split: Split) -> tuple[AccuracyResult, float]:
-        """Return the accuracy under the point's faults, and the mean harm without them."""
+    def _evaluated(self, split: Split) -> AccuracyResult:
+        """Return the accuracy under the point's faults."""
         point, settings = self.point, self.point.accuracy
         assert settings is not None
         count = None if settings.images == "all" else settings.images
@@ -230,24 +229,19 @@ class _Measurement:
         if calibrates(settings, point.faults):
             means, calibration = self._seen_in_training(settings.calibration_images)
         faults = faults_of(point.faults, self.machine, means)
-        if not on_outputs(point.faults):
-            paper = not any(hasattr(fault, "site") for fault in faults)
-            result = evaluate(
-                self.network, test.images, test.labels, split, faults,
-                schedule=self.run(split).schedule, realisations=settings.realisations or 1,
-                seed=point.seed, confidence=settings.confidence, calibration=calibration,
-                precision=settings.precision or ("float32" if paper else None),
-            )  # fmt: skip
-            return result, 1 - result.fault_free.value
         outcome = outcome_named(settings.outcome)
-        fault_free = self._fault_free(test, calibration, outcome)
-        result = evaluate(
-            self.network, test.images, test.labels, split, faults[0],
+        asked = partial(
+            evaluate, self.network, test.images, test.labels, split,
             half_width=settings.half_width, realisations=settings.realisations or 1,
             seed=point.seed, confidence=settings.confidence, calibration=calibration,
-            precision=settings.precision, outcome=outcome, fault_free=fault_free,
+            outcome=outcome,
         )  # fmt: skip
-        return result, float(judged(outcome, fault_free, test.labels.numpy()).mean())
+        if on_outputs(point.faults):
+            fault_free = self._fault_free(test, calibration, outcome)
+            return asked(faults[0], precision=settings.precision, fault_free=fault_free)
+        paper = not any(hasattr(fault, "site") for fault in faults)
+        precision = settings.precision or ("float32" if paper else None)
+        return asked(faults, schedule=self.run(split).schedule, precision=precision)
 
     def _fault_free(
         self, test: Dataset, calibration: Calibration | None, outcome: Outcome
@@ -287,6 +281,15 @@ class _Measurement:
         return self.shared.get(
             "calibrations", key, measure, _calibration_to_json, _calibration_from_json
         )
+
+
+def compares_in_pairs(point: Point) -> bool:
+    """Tell whether each draw of a point's accuracy has faults of its own, to be paired by draws.
+
+    Under faults of the hardware that strike a fixed number of times, images may share them.
+    """
+    assert point.accuracy is not None
+    return on_outputs(point.faults) or point.accuracy.half_width is not None
 
 
 def macs_share(network: Workload, split: Split) -> float:
