@@ -16,9 +16,11 @@ from small_networks import images, labels
 
 import nce_sim as nce
 from nce_sim.cost.energy import component_or_leakage
+from nce_sim.report.headline import doubts, headline
 from nce_sim.report.page import write_report
 from nce_sim.report.tables import accuracy_rows, hardware_rows, layer_rows
 from nce_sim.report.terminal import print_result
+from nce_sim.report.wording import SPACE
 from nce_sim.study.main_job import run_main_job
 from nce_sim.workload.datasets import Dataset
 
@@ -118,6 +120,26 @@ def test_terminal_shows_every_split_within_its_width(result):
     assert all(len(line) <= 100 for line in text.splitlines())
     for fraction in ("0.0 %", "40.0 %", "100.0 %"):
         assert fraction in text
+
+
+def test_where_accuracy_says_nothing_page_and_terminal_say_so(result):
+    """Chance, and labels of another number of classes, take the place of accuracies in words."""
+    trusted = replace(result, guessing=0.0, numbering_doubt=None)
+    assert doubts(trusted) == []
+    assert any("accuracy is" in sentence for sentence in headline(trusted))
+    guessing = replace(result, guessing=1.0, numbering_doubt="the labels are odd")
+    first, second = doubts(guessing)
+    assert "one and the same answer to all 80 images gives 100.0" in first
+    assert second == "The labels are odd."
+    assert headline(guessing)[:2] == [first, second]
+    assert not any("accuracy is" in sentence for sentence in headline(guessing))
+    console = Console(width=400, file=io.StringIO())
+    print_result(guessing, console)
+    assert first.replace(SPACE, " ") in console.file.getvalue().replace(SPACE, " ")
+
+
+def test_guessing_is_the_share_of_the_commonest_label(result):
+    assert result.guessing == labels(80).bincount().max().item() / 80
 
 
 def test_too_many_images_are_refused(result):

@@ -38,7 +38,7 @@ def print_result(result: MainJobResult, console: Console, folder: Path | None = 
         )
     )
     for doubt in doubts(result):
-        console.print(Text(doubt), soft_wrap=True)
+        console.print(Text(doubt))
     if folder is not None:
         console.print(Text(f"The report is in {folder}"), soft_wrap=True)
 
