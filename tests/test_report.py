@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from small_main_job import PLAN, quiet, small_result
-from small_networks import images, labels
+from small_networks import all_convolutional, images, labels
 
 import nce_sim as nce
 from nce_sim.cost.energy import component_or_leakage
@@ -175,3 +176,21 @@ def test_methods_differ_between_the_ends(result):
     splits = {m: result.rankings[m].split(0.4).identity for m in PLAN.methods}
     assert len(set(splits.values())) == 3
     assert np.isfinite(list(result.mean_activation.values())).all()
+
+
+def test_a_network_without_any_relevance_is_reported(result, tmp_path):
+    """All its outputs are zero: accuracy is a guess, nothing is relevant, and the page is drawn."""
+    dead = all_convolutional()
+    with torch.no_grad():
+        for part in dead:
+            if isinstance(part, torch.nn.Conv2d):
+                part.weight.zero_()
+                part.bias.fill_(-1)
+    network = nce.Workload.from_module(dead, torch.zeros(1, 2, 12, 12), "dead")
+    data = Dataset("made up", "test", images(20), labels(20))
+    plan = replace(PLAN, ranking_images=20, test_images=20)
+    found = run_main_job(network, result.machine, data, data, plan, quiet)
+    assert not any(values.any() for values in found.rankings["lrp"].relevance.values())
+    assert found.no_better_than_guessing
+    write_report(found, tmp_path)
+    assert "Accuracy says nothing here" in (tmp_path / "index.html").read_text()
