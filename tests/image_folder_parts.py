@@ -25,9 +25,16 @@ SYNSETS = ("n01440764", "n01443537", "n02102040")
 
 
 def write_ilsvrc(folder):
-    """Write three classes: six images of validation, five of training."""
+    """Write three classes, the first of 1,000: six images of validation, five of training."""
     write_folders(folder / "val", SYNSETS, (3, 1, 2), (300, 260))
     write_folders(folder / "train", SYNSETS, (2, 2, 1), (260, 300))
+    list_classes(folder)
+
+
+def list_classes(folder):
+    """Write the list of all 1,000 classes, of which only the first three have images."""
+    names = [*SYNSETS, *(f"n2{number:07}" for number in range(997))]
+    (folder / "classes.txt").write_text("\n".join(names))
 
 
 def write_record(path, text):

@@ -105,6 +105,21 @@ CASES = {
         lambda p, x: p[1](functional.adaptive_max_pool2d(p[0](x), 3).flatten(1)),
         conv(2, 4), nn.Linear(36, 5),
     ),
+    "averages to a grid, viewed, dropped": function(
+        lambda p, x: p[1](functional.dropout(
+            functional.adaptive_avg_pool2d(functional.relu6(p[0](x)), (3, 2)), training=False
+        ).view(x.shape[0], -1)),
+        conv(2, 4), nn.Linear(24, 5),
+    ),
+    "squeezed, with a dropout module": function(
+        lambda p, x: p[2](p[1](functional.adaptive_avg_pool2d(torch.relu(p[0](x)), 1))
+                          .squeeze(3).squeeze(2)),
+        nn.Sequential(conv(2, 4), nn.BatchNorm2d(4)), nn.Dropout2d(0.5), nn.Linear(4, 5),
+    ),
+    "maxima with steps and padding": function(
+        lambda p, x: head(p[1](nn.functional.max_pool2d(torch.relu(p[0](x)), (3, 2), (2, 1), 1))),
+        conv(2, 4), conv(4, 5),
+    ),
     "axes there and back": function(
         lambda p, x: p[1](
             torch.relu(p[0](x)).permute(0, 2, 3, 1).permute(0, 3, 1, 2).mean((2, 3), keepdim=True)

@@ -1,12 +1,10 @@
 """Data sets in their published formats, made small: what is read, and what is refused."""
 
 import gzip
-import io
 import os
 import pickle
 import shutil
 import struct
-import tarfile
 import threading
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
+from cifar_parts import cifar_batches, cifar_files, write_archive, write_cifar
 from hypothesis import given
 from hypothesis import strategies as st
 from image_folder_parts import (
     FOLDER_YAML,
     SYNSETS,
+    list_classes,
     photo,
     write_folders,
     write_ilsvrc,
@@ -30,7 +30,7 @@ from PIL import Image
 import nce_sim as nce
 from nce_sim.workload.data_config import FolderData, NpzData, Parts, ranking_part
 from nce_sim.workload.dataset_descriptions import CIFAR_10, DATASETS, MNIST
-from nce_sim.workload.datasets import load_data
+from nce_sim.workload.datasets import load_data, numbering_doubt
 from nce_sim.workload.image_folders import Cut, find_images
 from nce_sim.workload.images import pixel_bytes
 
@@ -38,67 +38,6 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 # CIFAR-10 -------------------------------------------------------------------------------------
-
-
-def cifar_batches(count=3):
-    """Return pixels N x 3072 and labels by batch."""
-    draw = np.random.default_rng(5)
-    names = [*CIFAR_10.parts["train"].files, "test_batch"]
-    return {
-        name: (draw.integers(0, 256, (count, 3072), np.uint8), draw.integers(0, 10, count).tolist())
-        for name in names
-    }
-
-
-def of_python_2(pixels, labels):
-    """Pickle a batch as Python 2 and the NumPy of then did, opcode by opcode."""
-
-    def text(content):
-        return b"U" + bytes([len(content)]) + content
-
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R("
-        b"K\x01" + b"J" + struct.pack("<i", len(pixels)) + b"M\x00\x0c\x86cnumpy\ndtype\n"
-        + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|")
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-        + b"T" + struct.pack("<i", pixels.size) + pixels.tobytes() + b"tb"
-    )  # fmt: skip
-    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + numbers + b"u."
-
-
-def cifar_files(kind, batches):
-    """Return the content of each file as published, by name."""
-    files = {}
-    for name, (pixels, labels) in batches.items():
-        if kind == "binary":
-            records = np.hstack([np.array(labels, np.uint8)[:, None], pixels])
-            files[f"cifar-10-batches-bin/{name}.bin"] = records.tobytes()
-        elif kind == "python 2":
-            files[f"cifar-10-batches-py/{name}"] = of_python_2(pixels, labels)
-        else:
-            content = {b"data": pixels, b"labels": labels, b"batch_label": name.encode()}
-            files[f"cifar-10-batches-py/{name}"] = pickle.dumps(content, protocol=4)
-    return files
-
-
-def write_archive(path, files):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-
-def write_cifar(folder, kind, archived, batches):
-    files = cifar_files(kind, batches)
-    if archived:
-        suffix = "binary" if kind == "binary" else "python"
-        write_archive(folder / f"cifar-10-{suffix}.tar.gz", files)
-        return
-    for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
 
 
 def check_cifar(place, batches):
@@ -416,7 +355,35 @@ def test_classes_are_folders_by_name_and_images_come_in_turns(ilsvrc):
     assert find_images(ilsvrc / "val", most=2)[0] == names[:2]
 
 
+def test_a_part_of_imagenets_classes_is_never_numbered_by_name(ilsvrc):
+    whole = load_data("imagenet", folder=ilsvrc)
+    assert whole.classes == whole.first(2).classes == 1000
+    (ilsvrc / "classes.txt").write_text("\n".join(SYNSETS))
+    message = r"classes\.txt lists 3 classes, and imagenet has 1,000.*kind: folder"
+    with pytest.raises(nce.InputError, match=message):
+        load_data("imagenet", folder=ilsvrc)
+    (ilsvrc / "classes.txt").unlink()
+    for part, folders in (("test", "val"), ("ranking", "val")):
+        with pytest.raises(nce.InputError, match=f"{folders} holds folders of 3 classes"):
+            load_data("imagenet", part, ilsvrc)
+    shutil.rmtree(ilsvrc / "val")
+    with pytest.raises(nce.InputError, match="train holds folders of 3 classes"):
+        load_data("imagenet", "train", ilsvrc)
+    for number in range(997):
+        (ilsvrc / "train" / f"n2{number:07}").mkdir()
+        (ilsvrc / "train" / f"n2{number:07}" / "image.JPEG").touch()
+    assert load_data("imagenet", "train", ilsvrc).classes == 1000
+
+
+def test_data_of_ones_own_are_numbered_by_name_and_a_doubt_is_told(ilsvrc):
+    data = load_data(write_record(ilsvrc / "data.yaml", FOLDER_YAML))
+    assert data.classes == 3
+    assert numbering_doubt(data, 3) is None
+    assert "number 3 classes and the network has 1,000 answers" in numbering_doubt(data, 1000)
+
+
 def test_validation_images_may_lie_in_the_folder_itself(ilsvrc):
+    list_classes(ilsvrc / "val")
     data = load_data("imagenet", folder=ilsvrc / "val")
     assert data.labels.tolist() == [0, 1, 2, 0, 2, 0]
     with pytest.raises(nce.InputError, match=r"imagenet' has no .*train, where its ranking images"):
@@ -485,8 +452,10 @@ def test_folders_without_images_are_refused(tmp_path, monkeypatch):
         load_data("imagenet", folder=tmp_path / "nowhere")
     with pytest.raises(nce.InputError, match="holds no folders: images must lie in one"):
         load_data("imagenet", folder=tmp_path)
-    write_folders(tmp_path / "val", ("a", "b", "c"), (1, 0, 0))
-    with pytest.raises(nce.InputError, match="no image in the class folder b, c"):
+    write_folders(tmp_path / "val", SYNSETS, (1, 0, 0))
+    list_classes(tmp_path)
+    empty = f"no image in the class folder {SYNSETS[1]}, {SYNSETS[2]}"
+    with pytest.raises(nce.InputError, match=empty):
         load_data("imagenet", folder=tmp_path)
     (tmp_path / "train").write_text("a file")
     with pytest.raises(nce.InputError, match="cannot read the folder of images"):

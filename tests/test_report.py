@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from small_main_job import PLAN, quiet, small_result
-from small_networks import images, labels
+from small_networks import all_convolutional, images, labels
 
 import nce_sim as nce
 from nce_sim.cost.energy import component_or_leakage
+from nce_sim.report.headline import doubts, headline
 from nce_sim.report.page import write_report
 from nce_sim.report.tables import accuracy_rows, hardware_rows, layer_rows
 from nce_sim.report.terminal import print_result
+from nce_sim.report.wording import SPACE
 from nce_sim.study.main_job import run_main_job
 from nce_sim.workload.datasets import Dataset
 
@@ -120,6 +123,26 @@ def test_terminal_shows_every_split_within_its_width(result):
         assert fraction in text
 
 
+def test_where_accuracy_says_nothing_page_and_terminal_say_so(result):
+    """Chance, and labels of another number of classes, take the place of accuracies in words."""
+    trusted = replace(result, guessing=0.0, numbering_doubt=None)
+    assert doubts(trusted) == []
+    assert any("accuracy is" in sentence for sentence in headline(trusted))
+    guessing = replace(result, guessing=1.0, numbering_doubt="the labels are odd")
+    first, second = doubts(guessing)
+    assert "one and the same answer to all 80 images gives 100.0" in first
+    assert second == "The labels are odd."
+    assert headline(guessing)[:2] == [first, second]
+    assert not any("accuracy is" in sentence for sentence in headline(guessing))
+    console = Console(width=400, file=io.StringIO())
+    print_result(guessing, console)
+    assert first.replace(SPACE, " ") in console.file.getvalue().replace(SPACE, " ")
+
+
+def test_guessing_is_the_share_of_the_commonest_label(result):
+    assert result.guessing == labels(80).bincount().max().item() / 80
+
+
 def test_too_many_images_are_refused(result):
     data = Dataset("made up", "test", images(80), labels(80))
     with pytest.raises(nce.InputError, match="made up/test holds 80"):
@@ -153,3 +176,22 @@ def test_methods_differ_between_the_ends(result):
     splits = {m: result.rankings[m].split(0.4).identity for m in PLAN.methods}
     assert len(set(splits.values())) == 3
     assert np.isfinite(list(result.mean_activation.values())).all()
+
+
+def test_a_network_without_any_relevance_is_reported(result, tmp_path):
+    """All its outputs are zero: accuracy is a guess, no inner neuron is relevant."""
+    dead = all_convolutional()
+    with torch.no_grad():
+        for part in dead:
+            if isinstance(part, torch.nn.Conv2d):
+                part.weight.zero_()
+                part.bias.fill_(-1)
+    network = nce.Workload.from_module(dead, torch.zeros(1, 2, 12, 12), "dead")
+    data = Dataset("made up", "test", images(20), labels(20))
+    plan = replace(PLAN, ranking_images=20, test_images=20)
+    found = run_main_job(network, result.machine, data, data, plan, quiet)
+    *inner, _ = found.rankings["lrp"].relevance.values()
+    assert not any(values.any() for values in inner)
+    assert found.no_better_than_guessing
+    write_report(found, tmp_path)
+    assert "Accuracy says nothing here" in (tmp_path / "index.html").read_text()

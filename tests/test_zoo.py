@@ -1,4 +1,4 @@
-"""The zoo's networks that branch: neurons by hand, MACs near the papers', torchvision's names."""
+"""The zoo: neurons by hand, MACs near the papers', torchvision's and timm's names."""
 
 from functools import cache
 from pathlib import Path
@@ -10,15 +10,20 @@ from graph_networks import settle
 import nce_sim as nce
 from nce_sim.workload.execute import forward, prepare
 from nce_sim.workload.models import load_description
+from nce_sim.workload.timm_names import torchvision_names
+from nce_sim.workload.weights import mistakes
+from nce_sim.workload.zoo.allcnn import all_cnn_c
 from nce_sim.workload.zoo.mobilenet import mobilenet_v2
 from nce_sim.workload.zoo.resnet import resnet18, resnet50
+from nce_sim.workload.zoo.vgg import vgg16
 
 
 @cache
 def on_meta(build) -> tuple[torch.nn.Module, nce.Workload]:
     with torch.device("meta"):
         module = build()
-    return module, nce.Workload.from_module(module, torch.zeros(1, 3, 224, 224, device="meta"))
+    side = 32 if build is all_cnn_c else 224
+    return module, nce.Workload.from_module(module, torch.zeros(1, 3, side, side, device="meta"))
 
 
 def resnet18_neurons() -> int:
@@ -57,7 +62,21 @@ def mobilenet_neurons() -> int:
     return total + 1280 * 7**2 + 1000
 
 
+def allcnn_macs() -> int:
+    """All-CNN-C by the table of its paper: (inputs, outputs, kernel, side of the output map)."""
+    table = (
+        (3, 96, 3, 32), (96, 96, 3, 32), (96, 96, 3, 16), (96, 192, 3, 16), (192, 192, 3, 16),
+        (192, 192, 3, 8), (192, 192, 3, 8), (192, 192, 1, 8), (192, 10, 1, 8),
+    )  # fmt: skip
+    return sum(i * o * k**2 * side**2 for i, o, k, side in table)
+
+
 CASES = (
+    # Neurons of the first two: Table I of Schorn et al. Their papers give no MACs. All-CNN-C's
+    # are by hand, with 1.4 million parameters as its paper says; VGG-16's are the 15.3e9 of its
+    # convolutions and 0.12e9 of its fully connected layers (Sze et al., Proc. IEEE 2017, Table 2).
+    (all_cnn_c, 357_002, allcnn_macs(), 1_369_738),
+    (vgg16, 13_556_712, 15.5e9, 138_357_544),
     # MACs: He et al., Table 1, have 1.8e9 and 3.8e9 (strides in the 1x1 convolutions: v1);
     # v1.5, here, has 4.1e9. Sandler et al., Table 4, have 300e6. Parameters: torchvision's.
     (resnet18, resnet18_neurons(), 1.8e9, 11_689_512),
@@ -104,6 +123,15 @@ def test_counts_of_the_docstrings():
             320,
         ),
         (
+            vgg16,
+            {
+                "features.0.weight": (64, 3, 3, 3), "features.28.bias": (512,),
+                "features.10.weight": (256, 128, 3, 3), "classifier.0.weight": (4096, 25088),
+                "classifier.3.weight": (4096, 4096), "classifier.6.bias": (1000,),
+            },
+            32,
+        ),
+        (
             mobilenet_v2,
             {
                 "features.0.0.weight": (32, 3, 3, 3), "features.1.conv.0.0.weight": (32, 1, 3, 3),
@@ -135,9 +163,13 @@ def test_a_network_computes_what_its_module_does(build):
 
 
 def test_bundled_networks_are_these():
-    for name, build in (("resnet50", resnet50), ("mobilenetv2", mobilenet_v2)):
+    for name, build in (
+        ("allcnn-cifar10", all_cnn_c), ("vgg16", vgg16), ("resnet50", resnet50),
+        ("mobilenetv2", mobilenet_v2),
+    ):  # fmt: skip
         description, _ = load_description(name)
         assert description.architecture.endswith(f":{build.__name__}")
+    assert load_description("allcnn-cifar10")[0].data.name == "cifar-10"
     network = nce.load_model("resnet18")
     assert (network.name, network.neurons) == ("resnet18", resnet18_neurons())
 
@@ -158,3 +190,60 @@ def test_a_checkpoint_of_torch_is_loaded(tmp_path):
     network = nce.load_model(saved(tmp_path, module.state_dict()))
     same = nce.Workload.from_module(module, torch.zeros(1, 3, 32, 32))
     assert network.identity == same.identity
+
+
+def timm_state(build) -> dict[str, torch.Tensor]:
+    """Return a checkpoint of random numbers, without memory, in timm's names and shapes.
+
+    Of MobileNetV2 by its structure; VGG-16's first fully connected layers are convolutions; those
+    of ResNets are torchvision's.
+    """
+    state = dict(on_meta(build)[0].state_dict())
+    if build is vgg16:
+        for vision, timm, kernel in (("0", "fc1", 7), ("3", "fc2", 1)):
+            weight = state.pop(f"classifier.{vision}.weight")
+            state[f"pre_logits.{timm}.weight"] = weight.unflatten(1, (-1, kernel, kernel))
+            state[f"pre_logits.{timm}.bias"] = state.pop(f"classifier.{vision}.bias")
+        for last in ("weight", "bias"):
+            state[f"head.fc.{last}"] = state.pop(f"classifier.6.{last}")
+    if build is mobilenet_v2:
+        names = {vision: timm for timm, vision in mobilenet_names()}
+        split = {name: name.rpartition(".") for name in state}
+        state = {f"{names[layer]}.{last}": state[name] for name, (layer, _, last) in split.items()}
+    return state
+
+
+def mobilenet_names():
+    """Yield timm's and torchvision's name of every layer of MobileNetV2."""
+    yield from (("conv_stem", "features.0.0"), ("bn1", "features.0.1"))
+    yield from (("conv_head", "features.18.0"), ("bn2", "features.18.1"))
+    yield "classifier", "classifier.1"
+    first = (("conv_dw", "0.0"), ("bn1", "0.1"), ("conv_pw", "1"), ("bn2", "2"))
+    other = (
+        ("conv_pw", "0.0"), ("bn1", "0.1"), ("conv_dw", "1.0"), ("bn2", "1.1"), ("conv_pwl", "2"),
+        ("bn3", "3"),
+    )  # fmt: skip
+    number = 0
+    for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        for block in range(blocks):
+            number += 1
+            for timm, place in first if number == 1 else other:
+                yield f"blocks.{stage}.{block}.{timm}", f"features.{number}.conv.{place}"
+
+
+@pytest.mark.parametrize("build", [vgg16, resnet18, resnet50, mobilenet_v2])
+def test_checkpoints_of_timm_fit_shape_by_shape(build):
+    needed = on_meta(build)[0].state_dict()
+    given = torchvision_names(timm_state(build))
+    assert {name: value.shape for name, value in given.items()} == {
+        name: value.shape for name, value in needed.items()
+    }
+    assert mistakes(given, needed) == []
+    last = list(needed)[-1]
+    given[last] = given[last][:3]
+    missing = given.pop(next(iter(needed)))
+    wrong = mistakes(given | {"strange": missing}, needed)
+    assert len(wrong) == 3
+    assert wrong[0].endswith(f"missing, shape {' x '.join(map(str, missing.shape))} is needed")
+    assert wrong[1].startswith(f"{last}: shape 3")
+    assert wrong[2].startswith("strange: unexpected")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from nce_sim import __version__
-from nce_sim.cli.make_ranking import chosen_data, ranking_data
+from nce_sim.cli.make_ranking import chosen_data, ranking_data, warn_of_numbering
 from nce_sim.cli.progress import stages
 from nce_sim.cli.ranking_fault import IN_HARDWARE, AskedFault
 from nce_sim.cli.studies import finish
@@ -61,6 +61,7 @@ def compare_methods(
     asked = [_on_any_machine(text) for text in faults or FAULTS]
     named = chosen_data(model, data)
     train, whole = ranking_data(named, images), load_data(named, "test")
+    warn_of_numbering(network, whole)
     test = whole.up_to(TEST_IMAGES) if test_images is None else whole.first(test_images)
     plan = ComparisonPlan(
         methods=methods,

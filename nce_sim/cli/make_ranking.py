@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from nce_sim.cli.progress import stages
@@ -62,6 +63,7 @@ def make_ranking(
             f"--fault dropout=0.5, and give it as --ranking"
         )
     train = ranking_data(chosen_data(model, data), images, otherwise)
+    warn_of_numbering(network, train)
     source = f"{train.name}/{train.part}, first"
     passes = STEPS + 1 if method == IN_LOOP else 1
     with stages(Console(stderr=True)) as stage:
@@ -80,6 +82,15 @@ def make_ranking(
             stop_at=stop_at,
         )  # fmt: skip
     return replace(made, origin=replace(made.origin, data=f"{source} {made.origin.images}"))
+
+
+def warn_of_numbering(network: "Workload", data: "Dataset") -> None:
+    """Say on standard error what is odd about the labels of data, if anything is."""
+    from nce_sim.workload.datasets import numbering_doubt
+
+    doubt = numbering_doubt(data, network.output.outputs)
+    if doubt is not None:
+        typer.echo(f"nce-sim: {doubt}", err=True)
 
 
 def load_network(model: str, data: str | None) -> "Workload":

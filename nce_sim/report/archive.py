@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from nce_sim.report.headline import doubts
 from nce_sim.report.resilience_summary import relevance_map, spatial_layers
 from nce_sim.report.selection import focus_fraction, lead_method
 from nce_sim.report.tables import accuracy_rows, area_rows, hardware_rows, layer_rows
@@ -29,6 +30,8 @@ def document(result: MainJobResult) -> dict[str, Any]:
         "float32_accuracy": result.float32_fault_free.value,
         "fault_free_accuracy": result.fault_free.value,
         "agreement": result.agreement.value,
+        "guessing_accuracy": result.guessing,
+        "doubts": doubts(result),
         "network": _network(result),
         "machine": result.machine.config.model_dump(mode="json"),
         "technology": result.machine.technology.model_dump(mode="json"),

@@ -11,8 +11,27 @@ from nce_sim.study.main_job import MainJobResult
 
 def headline(result: MainJobResult) -> list[str]:
     """Return what an architect wants to know first, a sentence or two each."""
+    if result.no_better_than_guessing:
+        return [*doubts(result), *_cost(result), *_worthwhile(result)]
     sentences = [_accuracy(result, fault) for fault in hardest_faults(result)]
-    return [*sentences, *_cost(result), *_worthwhile(result)]
+    return [*doubts(result), *sentences, *_cost(result), *_worthwhile(result)]
+
+
+def doubts(result: MainJobResult) -> list[str]:
+    """Return why accuracies of this job should not be believed, a sentence each."""
+    found = []
+    if result.no_better_than_guessing:
+        found.append(
+            f"Accuracy says nothing here: fault-free it is {with_interval(result.fault_free)}, and "
+            f"one and the same answer to all {result.fault_free.trials:,} images gives "
+            f"{percent(result.guessing)}. Are the weights trained ones, and for these labels? "
+            f"Latency, energy and area of a split of this size hold all the same; which neurons "
+            f"matter does not."
+        )
+    if result.numbering_doubt is not None:
+        doubt = result.numbering_doubt
+        found.append(f"{doubt[0].upper()}{doubt[1:]}.")
+    return found
 
 
 def _accuracy(result: MainJobResult, fault: FaultModel) -> str:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nce_sim.report.headline import doubts
 from nce_sim.report.selection import hardest_faults, lead_method
 from nce_sim.report.style import method_name
 from nce_sim.report.summary import SplitRow, split_rows
@@ -36,6 +37,8 @@ def print_result(result: MainJobResult, console: Console, folder: Path | None = 
             f"[{area.low_mm2:.2f}, {area.high_mm2:.2f}]."
         )
     )
+    for doubt in doubts(result):
+        console.print(Text(doubt))
     if folder is not None:
         console.print(Text(f"The report is in {folder}"), soft_wrap=True)
 

@@ -1,6 +1,6 @@
 """The main job: rank, split, simulate, inject and collect, for all methods and fractions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from nce_sim.machine.engine import Run, simulate
 from nce_sim.resilience.ranking import Ranking, rank
 from nce_sim.resilience.split import Split
 from nce_sim.workload.calibration import Calibration, calibrate
-from nce_sim.workload.datasets import Dataset
+from nce_sim.workload.datasets import Dataset, numbering_doubt
 from nce_sim.workload.graph import Workload
 
 METHODS = ("lrp", "gradient", "random")
@@ -53,11 +53,17 @@ class Plan:
 
     @property
     def inferences(self) -> int:
-        """Inferences under faults; alike variants (fractions 0 and 1) count once."""
-        inner = sum(0 < fraction < 1 for fraction in self.fractions) * len(self.methods)
+        """Inferences under faults."""
         levels = len(self.dropout_probabilities) + len(self.noise_sigmas)
-        ends = (1.0 in self.fractions) * levels + (0.0 in self.fractions)
-        return (inner * levels + ends) * self.test_images * self.realisations
+        each = inferences_an_image(self.fractions, levels, len(self.methods))
+        return each * self.test_images * self.realisations
+
+
+def inferences_an_image(fractions: Sequence[float], levels: int, methods: int) -> int:
+    """Return how often an image is classified; alike variants (fractions 0 and 1) count once."""
+    inner = sum(0 < fraction < 1 for fraction in fractions) * methods
+    ends = (1.0 in fractions) * levels + (0.0 in fractions)
+    return inner * levels + ends
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ class MainJobResult:
 
     `data` names the test data, `fault_free` is the accuracy without faults in the evaluation's
     precision and `float32_fault_free` in float32; `agreement` is the share of test images to which
-    both precisions give the same class.
+    both precisions give the same class. `guessing` is the accuracy of one answer to all test
+    images, that of their most frequent label. `numbering_doubt` says what is odd about the labels.
     """
 
     network: Workload
@@ -101,6 +108,13 @@ class MainJobResult:
     fault_free: Proportion
     float32_fault_free: Proportion
     agreement: Proportion
+    guessing: float
+    numbering_doubt: str | None = None
+
+    @property
+    def no_better_than_guessing(self) -> bool:
+        """Whether fault-free accuracy is not told apart from that of one answer to all images."""
+        return self.fault_free.low <= self.guessing
 
     @property
     def area(self) -> Area:
@@ -177,6 +191,8 @@ def run_main_job(
         fault_free=_share(clean == labels),
         float32_fault_free=_share(reference == labels),
         agreement=_share(reference == clean),
+        guessing=float(np.bincount(labels).max() / len(labels)),
+        numbering_doubt=numbering_doubt(test, network.output.outputs),
     )
 
 

@@ -1,6 +1,7 @@
 """Labelled images: of published data sets, of folders, and of NumPy archives."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ from nce_sim.workload.npz_data import WHITE, read_npz
 
 PARTS = ("test", "ranking", "train")
 
+CLASS_LIST = "classes.txt"
+"""In the folder of a published data set: all its classes, where not all have a folder."""
+
 Labelled = tuple[Images, NDArray[np.int64]]
 """Images and their labels."""
 
@@ -40,13 +44,15 @@ Labelled = tuple[Images, NDArray[np.int64]]
 class Dataset:
     """Images ready for the network, N x C x H x W float32, and labels, N int64.
 
-    Images may be lazy: then `images[:100]` reads them, and nothing else does.
+    Images may be lazy: then `images[:100]` reads them, and nothing else does. `classes` is how
+    many the labels tell apart, whether images of all of them are here or not; None if unknown.
     """
 
     name: str
     part: str
     images: Images
     labels: Tensor
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -66,11 +72,23 @@ class Dataset:
             raise InputError(
                 f"{count} images were asked for; {self.name}/{self.part} holds {len(self)}"
             )
-        return Dataset(self.name, self.part, first_images(self.images, count), self.labels[:count])
+        images, labels = first_images(self.images, count), self.labels[:count]
+        return replace(self, images=images, labels=labels)
 
     def up_to(self, count: int) -> "Dataset":
         """Return the first `count` images, or all where there are fewer."""
         return self.first(min(count, len(self)))
+
+
+def numbering_doubt(data: Dataset, answers: int) -> str | None:
+    """Say what is odd where the classes of `data` are not as many as a network's `answers`."""
+    if data.classes is None or data.classes == answers:
+        return None
+    return (
+        f"the labels of {data.name} number {data.classes:,} classes and the network has "
+        f"{answers:,} answers: accuracy and rankings mean something only where the network was "
+        f"trained with these numbers"
+    )
 
 
 def load_data(
@@ -96,14 +114,19 @@ def load_data(
         raise InputError(f"unknown part '{part}' of {record.name}: known are {', '.join(PARTS)}")
     match record:
         case PublishedData():
-            images, labels = _published(describe_data(record.name), part, record.folder)
+            known = describe_data(record.name)
+            images, labels = _published(known, part, record.folder)
+            classes: int | None = known.classes
         case FolderData():
-            images, labels = _folder(record, part)
+            listed = _classes(record)
+            images, labels = _folder(record, part, listed)
+            classes = len(listed) if listed is not None else None
         case NpzData():
             images, labels = _npz(record, part)
+            classes = None
     if labels.min() < 0:
         raise InputError(f"{record.name}/{part}: labels begin at 0, and one is {labels.min()}")
-    whole = Dataset(record.name, part, images, torch.from_numpy(labels))
+    whole = Dataset(record.name, part, images, torch.from_numpy(labels), classes)
     return whole.up_to(RANKING_IMAGES) if part == "ranking" else whole
 
 
@@ -117,7 +140,10 @@ def _published(known: DatasetDescription, name: str, folder: str | None) -> Labe
             pixels, labels = read_cifar(place, part.files)
             images = StoredPixels(pixels, known.scale).images()
         case "folders":
-            return _folder(_imagenet(known, place), name)
+            record = _imagenet(known, place)
+            listed = _classes(record) or class_names(_place(record, name))
+            _check_numbering(known, record, listed)
+            return _folder(record, name, listed)
     if labels.max() >= known.classes:
         raise InputError(
             f"{place}: a label of {known.name} is {labels.max()}; its classes are 0 to "
@@ -143,14 +169,33 @@ def _imagenet(known: DatasetDescription, place: Path) -> FolderData:
     return FolderData(
         kind="folder", name=known.name, folder=str(place), size=[224, 224], resize=256,
         mean=list(known.scale.mean), deviation=list(known.scale.deviation),
+        classes=CLASS_LIST if (place / CLASS_LIST).is_file() else None,
         parts=Parts(test="." if flat else "val", train="train"),
     )  # fmt: skip
 
 
-def _folder(record: FolderData, part: str) -> Labelled:
+def _check_numbering(known: DatasetDescription, record: FolderData, listed: Sequence[str]) -> None:
+    """Refuse a part of the classes: numbered by name, theirs are not what a network has learned.
+
+    Where there are none at all, `find_images` says so.
+    """
+    if len(listed) in (0, known.classes):
+        return
+    place = Path(record.folder, record.classes or record.parts.test)
+    found = "lists" if record.classes else "holds folders of"
+    raise InputError(
+        f"{place} {found} {len(listed):,} classes, and {known.name} has {known.classes:,}: their "
+        f"numbers would not be those that trained networks answer with. List all "
+        f"{known.classes:,} in the order of their numbers in {Path(record.folder, CLASS_LIST)}, "
+        f"one a line. Where numbers do not matter, as for random weights, describe the folder as "
+        f"data of your own: kind: folder in a data.yaml"
+    )
+
+
+def _folder(record: FolderData, part: str, listed: Sequence[str] | None) -> Labelled:
     place = _place(record, part)
     most = RANKING_IMAGES if part == "ranking" else None
-    names, labels = find_images(place, _classes(record), most)
+    names, labels = find_images(place, listed, most)
     height, width = record.size
     cut = Cut(record.resize or max(record.size), height, width)
     scale = Scale(255, tuple(record.mean), tuple(record.deviation))

@@ -30,6 +30,12 @@ def load_onnx(path: Path) -> tuple[nn.Module, Sequence[int] | None]:
             f"{path} is an ONNX file: install what reads it with pip install 'nce-sim[onnx]' "
             f"({reason})"
         ) from reason
+    except Exception as reason:  # a torchvision for another build of torch raises what it likes
+        raise InputError(
+            f"{path} is an ONNX file, and onnx2torch cannot be loaded ({_line(reason)}): it needs "
+            f"a torchvision of the same build as torch; for a torch of the processor alone, "
+            f"pip install torchvision --index-url https://download.pytorch.org/whl/cpu"
+        ) from reason
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

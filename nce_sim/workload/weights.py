@@ -42,11 +42,11 @@ def load_weights(module: nn.Module, path: Path, expected_sha256: str | None = No
     _check_sha256(path, expected_sha256)
     tensors = torchvision_names(_unwrap(_read(path), path))
     needed = module.state_dict()
-    mistakes = _mistakes(tensors, needed)
-    if mistakes:
+    wrong = mistakes(tensors, needed)
+    if wrong:
         raise InputError(
             f"the weights {path} do not fit the network {type(module).__name__}:\n  "
-            + "\n  ".join(mistakes)
+            + "\n  ".join(wrong)
         )
     module.load_state_dict({**needed, **tensors})
 
@@ -119,7 +119,7 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix(prefix): value for name, value in content.items()}
 
 
-def _mistakes(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[str]:
+def mistakes(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[str]:
     """Return a line for each tensor that is missing, misshapen, of whole numbers, or unexpected."""
     lines = []
     for name, tensor in needed.items():
