@@ -5,8 +5,11 @@ into Python source, unquoted: they are made plain before it sees them.
 """
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -14,6 +17,8 @@ from torch import nn
 from nce_sim.errors import InputError
 
 SUFFIX = ".onnx"
+
+TORCHVISION = "torchvision"
 
 
 def load_onnx(path: Path) -> tuple[nn.Module, Sequence[int] | None]:
@@ -24,17 +29,13 @@ def load_onnx(path: Path) -> tuple[nn.Module, Sequence[int] | None]:
     """
     try:
         import onnx
-        from onnx2torch import convert
+
+        with _any_torchvision():
+            from onnx2torch import convert
     except ImportError as reason:
         raise InputError(
             f"{path} is an ONNX file: install what reads it with pip install 'nce-sim[onnx]' "
             f"({reason})"
-        ) from reason
-    except Exception as reason:  # a torchvision for another build of torch raises what it likes
-        raise InputError(
-            f"{path} is an ONNX file, and onnx2torch cannot be loaded ({_line(reason)}): it needs "
-            f"a torchvision of the same build as torch; for a torch of the processor alone, "
-            f"pip install torchvision --index-url https://download.pytorch.org/whl/cpu"
         ) from reason
     try:
         model = onnx.load(path)
@@ -50,6 +51,36 @@ def load_onnx(path: Path) -> tuple[nn.Module, Sequence[int] | None]:
         raise InputError(
             f"{path} cannot be converted by onnx2torch: {type(reason).__name__}: {_line(reason)}"
         ) from reason
+
+
+@contextmanager
+def _any_torchvision() -> Iterator[None]:
+    """Let onnx2torch be imported whatever torchvision there is.
+
+    It takes two operations of object detectors from torchvision, which is loaded only beside a
+    torch of the same build: the one of PyPI fails beside a torch for the processor alone. Where it
+    fails, empty modules stand in for it, and files with these operations are refused.
+    """
+    try:
+        import torchvision  # type: ignore[import-not-found]  # noqa: F401
+    except Exception:  # what it raises differs
+        names = [name for name in sys.modules if name.split(".")[0] == TORCHVISION]
+        broken = {name: sys.modules.pop(name) for name in names}
+        stand_in, operations = ModuleType(TORCHVISION), ModuleType(f"{TORCHVISION}.ops")
+        operations.roi_align = _refuse  # type: ignore[attr-defined]
+        stand_in.ops = operations  # type: ignore[attr-defined]
+        sys.modules |= {TORCHVISION: stand_in, operations.__name__: operations}
+        try:
+            yield
+        finally:
+            del sys.modules[TORCHVISION], sys.modules[operations.__name__]
+            sys.modules |= broken
+    else:
+        yield
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise InputError("RoiAlign needs a torchvision that can be loaded")
 
 
 def _image_shape(path: Path, model: Any) -> Sequence[int] | None:
