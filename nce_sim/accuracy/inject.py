@@ -223,7 +223,6 @@ def inject(
     """
     network.check_images(images)
     network.check_labels(images, labels)
-    network.require_chain("injection of hardware faults")
     check_device(device)
     if not isinstance(realisations, int) or realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")

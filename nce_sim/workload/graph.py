@@ -1,7 +1,7 @@
 """The network as a graph of layers, with the parameters that its torch module holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nce_sim.errors import InputError
 from nce_sim.workload.images import Images
 from nce_sim.workload.layer import INPUT, Kind, Layer, Shape
+from nce_sim.workload.steps import finished_by, machine_steps
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,21 @@ class Workload:
             if own or (own is None and not found.isdisjoint(layer.sources)):
                 found.add(layer.name)
         return frozenset(found)
+
+    @cached_property
+    def in_steps(self) -> "Workload":
+        """The same network as the machine takes it: see `nce_sim.workload.steps`.
+
+        Of a layer that closes a residual block its outputs are the sums that its lanes store.
+        """
+        if not self.finished_by:
+            return self
+        return replace(self, layers=machine_steps(self.layers))
+
+    @cached_property
+    def finished_by(self) -> Mapping[str, str]:
+        """The step that finishes the neurons of each layer that closes a block, by names."""
+        return finished_by(self.layers)
 
     @cached_property
     def neuron_layers(self) -> tuple[Layer, ...]:
