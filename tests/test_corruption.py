@@ -221,14 +221,15 @@ def test_one_strike_on_a_memory_gives_what_the_twin_computes(name, module):
     ("name", "module"),
     [("fp32, larger", "residual"), ("fp16, holes, cut K", "residual"),
      ("fp16, all stays", "bottlenecks"), ("fp16, all stays", "added"),
-     ("fp16, holes, cut K", "joined"), ("fp16, all stays", "joined")],
+     ("fp16, holes, cut K", "joined"), ("int8, all stays", "joined"),
+     ("int8, cut K", "residual")],
 )  # fmt: skip
 def test_strikes_on_networks_that_branch(name, module):
     """On every memory, the bus, and the bits of the map by which branches are found."""
     here = case(name, module)
     draw = np.random.default_rng(len(name))
     storage, changed = here.schedule.storage, dict.fromkeys(("store", "bus", "map"), 0)
-    flip = 0x7 << 7 if name.startswith("fp16") else 0x7 << 20
+    flip = {"fp32": 0x7 << 20, "fp16": 0x7 << 7, "int8": 0x47}[name[:4]]
     for component in STORES:
         for domain in ("protected", "unprotected"):
             strike = strikes_on(here, component, domain, draw)

@@ -44,7 +44,9 @@ class Case:
 def case_of(network, number_format, hardware=None):
     split = nce.rank(network, None, None, "random", seed=4).split(0.5)
     run = nce.simulate(network, hardware or machine(number_format=number_format, **LARGER), split)
-    return Case(run, network, prepare(network, PRECISION_OF_FORMAT[number_format]))
+    calibration = nce.calibrate(network, images(40)) if number_format == "int8" else None
+    precision = PRECISION_OF_FORMAT[number_format]
+    return Case(run, network, prepare(network, precision, calibration=calibration))
 
 
 class Curved(nn.Module):
@@ -96,6 +98,7 @@ class LaneTwin:
 
     def __init__(self, here, arrivals):
         self.here, self.executable = here, here.executable
+        self.in_steps = here.executable.in_steps
         self.lane = SlowLane(self.executable.format.name)
         self.by_neuron = {}
         names = [work.layer.name for work in here.run.program.layers]
@@ -114,14 +117,14 @@ class LaneTwin:
                     values[layer.name] = self.executable.run_layer(layer, *read)
                     continue
                 on_lanes = layer.parts[0] if layer.closes_block else layer
-                found = self.executable.run_layer(on_lanes, read[0]).clone()
+                found = self.in_steps.run_layer(on_lanes, read[0]).clone()
                 for (name, image, neuron), hits in self.by_neuron.items():
                     if name == layer.name:
                         index = (image, *np.unravel_index(neuron, layer.out_shape))
                         found[index] = self.neuron(on_lanes, read[0][image], neuron, hits,
                                                    float(found[index]))  # fmt: skip
                 if layer.closes_block:
-                    found = self.executable.run_layer(layer.parts[1], found, *read[1:])
+                    found = self.in_steps.run_layer(layer.parts[1], found, *read[1:])
                 values[layer.name] = found
         return values
 
@@ -155,8 +158,9 @@ class LaneTwin:
                 word = word & int(hit.change.keep[0]) | int(hit.change.set[0])
                 word ^= int(hit.change.flip[0])
                 value = form.decode(np.array(word & 2**form.bits - 1, np.uint32))
-                with np.errstate(invalid="ignore"):
-                    value = form.round(np.float32(value + hit.change.noise[0]))
+                if hit.change.noise[0]:
+                    with np.errstate(invalid="ignore"):
+                        value = form.round(np.float32(value + hit.change.noise[0]))
         return float(value)
 
 
@@ -179,7 +183,7 @@ def check(here, faults, seed):
 @pytest.mark.parametrize(
     ("build", "number_format"),
     [(residual, "fp32"), (add_after, "bf16"), (bottlenecks, "fp16"), (joined, "fp32"),
-     (curved, "bf16"), (curved, "fp16")],
+     (curved, "bf16"), (curved, "int8"), (residual, "int8"), (joined, "int8")],
 )  # fmt: skip
 def test_struck_lanes_give_what_each_neuron_computes_by_itself(build, number_format):
     here = case(build, number_format)
