@@ -61,31 +61,15 @@ class Workload:
         return graph
 
     @cached_property
-    def beyond_chain(self) -> str | None:
-        """What makes the network more than a chain of layers with ReLU, in words; None if nothing.
-
-        Some parts of the simulator know chains only: see `require_chain`.
-        """
+    def is_chain(self) -> bool:
+        """Whether each layer reads the one before, and ends with ReLU if with any non-linearity."""
         before = INPUT
         for layer in self.layers:
-            if layer.others:
-                return f"layer {layer.name} joins branches ({', '.join(layer.sources)})"
-            if layer.source != before:
-                return f"layers {layer.name} and {before} branch off from {layer.source}"
-            if layer.activation is not None:
-                return f"layer {layer.name} ends with {layer.activation.curve}, not ReLU"
-            if layer.kind in (Kind.PAD, Kind.ACTIVATION):
-                return f"layer {layer.name} is a {layer.kind} of its own"
+            alone = layer.kind in (Kind.PAD, Kind.ACTIVATION)
+            if layer.sources != (before,) or layer.activation is not None or alone:
+                return False
             before = layer.name
-        return None
-
-    def require_chain(self, what: str) -> None:
-        """Raise InputError if this is more than a chain of layers with ReLU."""
-        if self.beyond_chain is not None:
-            raise InputError(
-                f"{what} knows networks that are chains of layers with ReLU only so far: in "
-                f"network '{self.name}' {self.beyond_chain}"
-            )
+        return True
 
     @cached_property
     def signed(self) -> frozenset[str]:
