@@ -45,12 +45,13 @@ class Twin:
     """One image on one run."""
 
     def __init__(self, run: Run, executable: Executable, image: np.ndarray) -> None:
-        self.run, self.executable, self.image = run, executable, image
+        self.run, self.executable, self.image = run, executable.in_steps, image
         self.storage, self.program = run.schedule.storage, run.program
         self.works = {work.layer.name: work for work in run.program.layers}
         self.place = {name: number for number, name in enumerate(self.works)}
         self.number_format = executable.format
         self._tiles: dict[str, dict[int, list[tuple[str, int]]]] = {}
+        self._maps: dict[str, list[tuple[str, int]]] = {}
 
     @cached_property
     def spans(self):
@@ -166,10 +167,9 @@ class Twin:
             name: self.executable.lane_weights(work.layer) for name, work in self.works.items()
         }
         for layer in self.executable.network.layers:
-            if layer.kind is Kind.FLATTEN:
-                values[layer.name] = values[layer.source]
-                continue
-            values[layer.name] = self.run_layer(layer, values[layer.source])
+            read = np.concatenate([values[source] for source in layer.sources])
+            shapes = layer.kind in (Kind.FLATTEN, Kind.CONCAT)
+            values[layer.name] = read if shapes else self.run_layer(layer, read)
         return values
 
     def joint(self, strike: Strike):
@@ -190,14 +190,30 @@ class Twin:
         holding, place = transfers.word_of_transfer(transfer, strike.bit / beat)
         return [(holding.words, transfer.span.layer, place, (transfer.domain, transfer.span.tile))]
 
-    def source_of(self, layer: Layer) -> str:
-        return self.program.flattened.get(layer.source, layer.source)
+    def maps_of(self, layer: Layer) -> list[tuple[str, int]]:
+        """The map of each input word of a layer, branch after branch, and its place there."""
+        layers = {each.name: each for each in self.executable.network.layers}
+
+        def words(name: str) -> list[tuple[str, int]]:
+            held = layers.get(name)
+            if held is not None and held.kind in (Kind.FLATTEN, Kind.CONCAT):
+                return [word for source in held.sources for word in words(source)]
+            size = held.outputs if held else len(self.image.reshape(-1))
+            return [(name, place) for place in range(size)]
+
+        if layer.name not in self._maps:
+            self._maps[layer.name] = [word for source in layer.sources for word in words(source)]
+        return self._maps[layer.name]
+
+    def compute_alone(self, layer: Layer, inputs: np.ndarray) -> np.ndarray:
+        parts = np.split(inputs.astype(np.float32), len(layer.sources))
+        shaped = [torch.from_numpy(part.reshape(1, *layer.in_shape)) for part in parts]
+        with torch.inference_mode():
+            outputs = self.executable.run_layer(layer, *(fast_layout(each) for each in shaped))
+        return outputs.float().numpy().reshape(-1).copy()
 
     def run_layer(self, layer: Layer, inputs: np.ndarray) -> np.ndarray:
-        shaped = torch.from_numpy(inputs.reshape(1, *layer.in_shape).astype(np.float32))
-        with torch.inference_mode():
-            outputs = self.executable.run_layer(layer, fast_layout(shaped))
-        found = outputs.float().numpy().reshape(-1).copy()
+        found = self.compute_alone(layer, inputs)
         weights, bias = self.weights[layer.name], self.executable.lane_bias(layer)
         struck_channels, struck_inputs = self.struck_operands(layer)
         for neuron in range(layer.outputs):
@@ -209,6 +225,11 @@ class Twin:
                 0.0 if place is None else self.read_input(layer, neuron, place, step, inputs)
                 for step, place in zip(used, read, strict=True)
             ]
+            if layer.kind is Kind.ADD:
+                met = inputs.copy()
+                met[read] = left
+                found[neuron] = self.compute_alone(layer, met)[neuron]
+                continue
             if layer.kind is Kind.MAX_POOL:
                 found[neuron] = max(v for v, p in zip(left, read, strict=True) if p is not None)
                 continue
@@ -230,11 +251,11 @@ class Twin:
         """Channels whose weights, and inputs, of a layer lie where strikes are; None: any."""
         channels: set[int] = set()
         inputs: set[int] = set()
-        source = self.source_of(layer)
+        words_of = self.maps_of(layer)
         for strike, hit in self.hit:
             for found in hit:
                 if strike.component == "protection_map":
-                    if found[1] == source:
+                    if found[1] in {name for name, _ in words_of}:
                         return channels, None
                     continue
                 words, name, word = (
@@ -243,7 +264,7 @@ class Twin:
                     else (found[0].words, list(self.works)[found[0].work], found[1])
                 )
                 if words == "outputs":
-                    inputs |= {word} if name == source else set()
+                    inputs |= {n for n, word_of in enumerate(words_of) if word_of == (name, word)}
                 elif name == layer.name and words == "weights":
                     channels.add(word // layer.reduction_length)
                 elif name == layer.name:
@@ -302,8 +323,8 @@ class Twin:
         return self.changed(float(value), mine, None, place)
 
     def read_input(self, layer: Layer, neuron: int, place: int, step: int, inputs) -> float:
-        source = self.source_of(layer)
-        mine, shown, on_array = [], place, self.works[layer.name].on_array
+        source, home = self.maps_of(layer)[place]
+        mine, shown, on_array = [], home, self.works[layer.name].on_array
         tile = None
 
         def tile_here():
@@ -320,7 +341,7 @@ class Twin:
                     continue
                 if strike.domain is None:
                     kind, name, where, bus_tile = found
-                    if kind == "outputs" and name == source and where == place:
+                    if kind == "outputs" and name == source and where == home:
                         mine.append(strike)
                     if (kind, name, where) == ("inputs", layer.name, place):
                         tile = tile_here()
@@ -328,9 +349,8 @@ class Twin:
                             mine.append(strike)
                     continue
                 holding, where = found
-                if where != place:
-                    continue
-                if holding.words == "inputs" and holding.work == self.place[layer.name]:
+                mine_there = holding.words == "inputs" and holding.work == self.place[layer.name]
+                if where == place and mine_there:
                     tile = tile_here()
                     same = tile[0] == strike.domain
                     same &= holding.tiles[0] <= tile[1] <= holding.tiles[1]
@@ -339,7 +359,8 @@ class Twin:
                 spoils = holding.words == "outputs" and holding.work == self.place.get(source)
                 if (
                     spoils
-                    and self.spoils_output(strike, holding, source, place)
+                    and where == home
+                    and self.spoils_output(strike, holding, source, home)
                     and (holding.tiles is not None or self.active(strike, loaded()))
                 ):
                     mine.append(strike)
@@ -351,12 +372,12 @@ class Twin:
         layers = {each.name: each for each in self.executable.network.layers}
         held = layers.get(source)
         if wrong:
-            shown = self.found_at(source, place, wrong)
+            shown = self.found_at(source, home, wrong)
             if shown is None:
                 return 0.0
-        if shown != place:  # strikes on words and on the map at once are not modelled here
+        if shown != home:  # strikes on words and on the map at once are not modelled here
             assert not mine
-        return self.changed(float(inputs[shown]), mine, held, place)
+        return self.changed(float(inputs[place - home + shown]), mine, held, home)
 
     def found_at(self, source: str, place: int, wrong: list[int]) -> int | None:
         """The element that a reader finds in place of one, by a map with wrong bits."""
@@ -385,7 +406,7 @@ class Twin:
 
     def read_as_stored(self, layer: Layer, found: np.ndarray) -> np.ndarray:
         """Outputs that nobody reads but the outside world are the answer: wrong as they lie."""
-        read = {self.source_of(work.layer) for work in self.works.values()}
+        read = {name for work in self.works.values() for name, _ in self.maps_of(work.layer)}
         if layer.name in read:
             return found
         answer, wrong = found.copy(), []
@@ -414,6 +435,9 @@ def operands(layer: Layer, neuron: int):
     """Input places (None: padding) and steps of a neuron, in order, and its channel."""
     if layer.kind is Kind.LINEAR:
         return list(range(layer.in_shape[0])), list(range(layer.in_shape[0])), neuron
+    if layer.kind is Kind.ADD:
+        branches = list(range(len(layer.sources)))
+        return [neuron + layer.outputs * each for each in branches], branches, 0
     shape = layer.out_shape if len(layer.out_shape) == 3 else (layer.channels, 1, 1)
     channel, row, column = (int(each) for each in np.unravel_index(neuron, shape))
     pooled = not layer.weights

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nce_sim as nce
-from nce_sim.accuracy.exhaustive import exhaustive_damage
 from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.resilience.split import Split
-from nce_sim.workload.calibration import calibrate
 from nce_sim.workload.execute import all_outputs, forward, prepare
 from nce_sim.workload.layer import INPUT, Kind
 
@@ -158,7 +156,7 @@ def test_a_network_computes_what_its_module_computes(name):
 @pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
 def test_branching_networks_compute_what_their_modules_compute(build):
     network = check(build())
-    assert network.beyond_chain is not None
+    assert not network.is_chain
 
 
 KINDS = ("conv", "depthwise", "add", "cat", "pool", "relu6", "block", "pad")
@@ -373,14 +371,6 @@ def test_a_refusal_names_the_module():
     module = nn.Sequential(conv(2, 4), nn.Sequential(nn.Hardswish()))
     with pytest.raises(nce.InputError, match=r"in module '1\.0' \(torch.*Hardswish\)"):
         captured(module)
-
-
-def test_what_knows_chains_only_refuses_the_rest():
-    network = captured(residual())
-    with pytest.raises(nce.InputError, match="layer conv3 joins branches"):
-        prepare(network, "int8", calibration=calibrate(network, images(4)))
-    with pytest.raises(nce.InputError, match="layer conv3 joins branches"):
-        exhaustive_damage(network, images(2), labels(2), nce.Dropout(0.5))
 
 
 def test_networks_with_other_non_linearities_have_other_identities():

@@ -6,6 +6,7 @@ from math import pi, sqrt
 import numpy as np
 import pytest
 import torch
+from graph_networks import captured, joined, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
@@ -82,6 +83,15 @@ def test_dropout_does_what_the_slow_twin_does(name):
             network, images(COUNT), labels(COUNT), layer, neuron, lambda y: torch.zeros_like(y)
         )
         assert measures_of(damage, layer, neuron) == pytest.approx(0.25 * expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("build", [residual, joined])
+def test_a_neuron_of_a_network_that_branches_is_struck_in_all_its_branches(build):
+    network, inputs, targets = captured(build()), images(2), labels(2)
+    damage = nce.exhaustive_damage(network, inputs, targets, nce.Dropout(1.0))
+    for layer, neuron in some_neurons(network):
+        expected = changes(network, inputs, targets, layer, neuron, torch.zeros_like)
+        assert measures_of(damage, layer, neuron) == pytest.approx(expected, rel=1e-4, abs=4e-6)
 
 
 @pytest.mark.parametrize("name", BUILDERS)

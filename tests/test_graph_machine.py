@@ -6,15 +6,11 @@ import torch
 from graph_networks import add_after, bottlenecks, captured, joined, residual, settle
 from hardware import split_of
 from hypothesis import given, settings
-from small_networks import images, labels
 from test_capture import networks
 from torch import nn
 
 import nce_sim as nce
 from nce_sim.config.machine import load_machine
-from nce_sim.faults.effects import BitFlip
-from nce_sim.faults.processes import Fault, Single
-from nce_sim.faults.sites import Site
 from nce_sim.machine.engine import simulate
 from nce_sim.report.counters import buffer_fill
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
@@ -98,8 +94,8 @@ def test_joined_maps_are_not_moved_and_all_their_channels_are_read():
     }
     sizes = {name: works[name].layer.outputs for name in written}
     assert written == {name: size * run.program.element_bytes for name, size in sizes.items()}
-    with pytest.raises(nce.InputError, match="join maps"):
-        _ = run.schedule.storage
+    storage, reader = run.schedule.storage, run.schedule.storage.number["conv4"]
+    assert [part.name for part in storage.operands(reader)] == ["conv2", "conv3", "pool1"]
 
 
 def test_a_joined_map_costs_what_one_map_of_all_its_channels_does():
@@ -151,14 +147,19 @@ def test_what_the_machine_has_no_unit_for_is_refused(build, message):
         simulate(network, MACHINE, halves(network))
 
 
-@pytest.mark.parametrize("build", [residual, joined])
-@pytest.mark.parametrize("site", ["unprotected.weight_buffer", "unprotected.accumulator"])
-def test_hardware_faults_are_refused(build, site):
-    network = captured(build())
+def test_a_joined_answer_has_no_memories_to_strike():
+    class Answer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Conv2d(2, 3, 3) for _ in range(2))
+
+        def forward(self, inputs):
+            return torch.cat([part(inputs) for part in self.parts], 1)
+
+    network = captured(settle(Answer(), 3))
     schedule = simulate(network, MACHINE, halves(network)).schedule
-    fault = Fault(Site.parse(site), Single(), BitFlip())
-    with pytest.raises(nce.InputError, match="injection of hardware faults knows networks that"):
-        nce.inject(network, images(4), labels(4), schedule, [fault])
+    with pytest.raises(nce.InputError, match="answers with joined maps"):
+        _ = schedule.storage
 
 
 @pytest.mark.parametrize("objective", ["energy", "latency"])

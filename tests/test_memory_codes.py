@@ -147,7 +147,7 @@ def test_unprotected_data_in_a_protected_buffer_have_no_code():
                 share for share in work.on("protected")
                 if any(t is work.tiles("protected")[holding.tiles[0]] for t in share.tiles)
             )  # fmt: skip
-            source = storage.source_of(holding.work)
+            source = storage.operands(holding.work)[0].work
             foreign = np.full(holding.length, share.domain == UNPROTECTED)
             if component == "input_buffer":
                 places = storage.places_of(holding)

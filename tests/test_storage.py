@@ -346,7 +346,7 @@ def test_the_bus_carries_words_of_the_tile_that_is_transferred_and_reaches_all(r
             assert not words
             continue
         assert len(words) == len(crossing)
-        source = storage.source_of(place)
+        source = storage.operands(place)[0].work
         for (holding, places, _), stream in zip(words, crossing, strict=True):
             assert (holding.work, holding.tiles[0]) == (place, span.tile)
             assert set(places.tolist()) <= set(storage.places_of(holding).tolist())

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import networkx
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from nce_sim.workload.execute import (
 )
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import Images
-from nce_sim.workload.layer import Layer
+from nce_sim.workload.layer import INPUT, Layer
 from nce_sim.workload.layout import fast_layout
 
 ROWS = 256
@@ -101,11 +102,10 @@ def exhaustive_damage(
     `images` is float32 N x the network's input shape, `labels` int64 N. Rows are computed in padded
     blocks of a size that follows from the network alone, each by one thread, so that no result
     depends on the number of threads.
-    Raises InputError for input that does not fit and for networks that are no chains.
+    Raises InputError for input that does not fit.
     """
     network.check_images(images)
     network.check_labels(images, labels)
-    network.require_chain("exhaustive injection")
     check_device(device)
     displacements = _displacements(network, fault, nodes)
     executable = prepare(network, "float32", device)
@@ -183,6 +183,9 @@ class _StruckImages:
         self.executable = executable
         self.length = block_length(executable.network, ROWS)
         self.count = len(images)
+        layers = executable.network.layers
+        self.shapes = {layer.name: layer.out_shape for layer in layers}
+        self.shapes[INPUT] = executable.network.input_shape
         device = executable.device
         self.labels = pad_block(labels, self.length).to(device)
         with torch.inference_mode():
@@ -198,8 +201,9 @@ class _StruckImages:
         MEASURES x neurons.
         """
         found = np.zeros((len(MEASURES), layer.neurons))
-        layers = self.executable.network.layers
-        behind = layers[layers.index(layer) + 1 :]
+        network = self.executable.network
+        reached = networkx.descendants(network.graph, layer.name)
+        behind = [each for each in network.layers if each.name in reached]
 
         def strike(rows: _Rows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
             return rows.neuron.cpu().numpy(), self._changes(layer, behind, rows).cpu().numpy()
@@ -210,6 +214,10 @@ class _StruckImages:
                 for measure, values in enumerate(changes):
                     found[measure] += np.bincount(neuron, values, layer.neurons)
         return found
+
+    def _map(self, name: str, outputs: Tensor) -> Tensor:
+        """Return rows of a layer's outputs, or of the input, as maps."""
+        return fast_layout(outputs.reshape(-1, *self.shapes[name]))
 
     def _rows(self, layer: Layer, displacement: _Displacement) -> Iterator[_Rows]:
         """Cut into blocks what has to be computed: where nothing is displaced, nothing is."""
@@ -229,8 +237,12 @@ class _StruckImages:
             outputs = self.outputs[layer.name][image]
             outputs[torch.arange(len(image), device=image.device), neuron] = value
             if behind:
-                maps = fast_layout(outputs.reshape(-1, *layer.out_shape))
-                outputs = forward(self.executable, maps, behind).flatten(1)
+                read = {source for each in behind for source in each.sources}
+                read -= {each.name for each in behind}
+                values = {name: self._map(name, self.outputs[name][image]) for name in read}
+                values[layer.name] = self._map(layer.name, outputs)
+                first = values[behind[0].source]
+                outputs = forward(self.executable, first, behind, known=values).flatten(1)
             faulty, clean = _judge(outputs, self.labels[image]), self.clean[:, image]
             loss = faulty[0] - clean[0]
             margin = (faulty[1] - clean[1]).abs()

@@ -279,7 +279,6 @@ def _prepare(
     """Check what is asked, and say who strikes. Raises InputError for input that does not fit."""
     network.check_images(images)
     network.check_labels(images, labels)
-    network.require_chain("injection of hardware faults")
     check_device(device)
     if not isinstance(realisations, int) or realisations < 1:
         raise InputError(f"realisations must be at least 1, not {realisations}")

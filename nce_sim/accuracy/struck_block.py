@@ -28,6 +28,8 @@ from nce_sim.faults.strike_layer import (
 from nce_sim.faults.table import Counts
 from nce_sim.faults.views import (
     View,
+    as_tensor,
+    as_words,
     change_rows,
     equal_bits,
     misread,
@@ -66,26 +68,33 @@ class CleanBlock:
 
 
 class StruckBlocks:
-    """Runs blocks of images on the machine of a schedule, one after another."""
+    """Runs blocks of images on the machine of a schedule, one after another.
+
+    Layers are taken in the machine's steps, of which those that finish neurons are
+    `neuron_layers`, each with the layer of the network whose neurons it finishes.
+    """
 
     def __init__(
         self, executable: Executable, schedule: Schedule, calibration: Calibration | None,
         seed: int = 0, watch: Watch | None = None,
     ) -> None:  # fmt: skip
-        executable.network.require_chain("injection of hardware faults")
-        self.executable, self.schedule, self.seed = executable, schedule, seed
+        self.neuron_layers = {
+            executable.network.finished_by.get(layer.name, layer.name): layer
+            for layer in executable.network.neuron_layers
+        }
+        self.executable, self.schedule, self.seed = executable.in_steps, schedule, seed
         self.watch = watch
         self.machine = schedule.program.machine
-        self.layers = executable.network.layers
+        self.layers = self.executable.network.layers
         self.place = {work.layer.name: n for n, work in enumerate(schedule.program.layers)}
-        self.bounds = _bounds(executable, schedule, calibration)
+        self.bounds = _bounds(self.executable, schedule, calibration)
 
     def begin(self, inputs: Tensor, count: int) -> CleanBlock:
         """Run a block without faults and keep every layer's outputs; `count` images are real."""
         with torch.inference_mode():
             values = {INPUT: self.executable.images(inputs)}
             for layer in self.layers:
-                output = self.executable.run_layer(layer, values[layer.source])
+                output = self.executable.run_layer(layer, *_read(values, layer))
                 if layer.name in self.bounds:
                     output = self.bounds[layer.name].hold(output)
                 values[layer.name] = output
@@ -171,15 +180,15 @@ class StruckBlocks:
         for layer in self.layers:
             place = self.place.get(layer.name)
             struck = place is not None and (place in hits or place in wrong)
-            struck |= bool(hooks) and layer.has_neurons
-            if not struck and layer.source not in changed:
+            struck |= bool(hooks) and layer.name in self.neuron_layers
+            if not struck and changed.isdisjoint(layer.sources):
                 continue
-            output = values[layer.name]
-            if layer.source in changed:
-                output = self.executable.run_layer(layer, values[layer.source])
+            output, operands = values[layer.name], _read(values, layer)
+            if not changed.isdisjoint(layer.sources):
+                output = self.executable.run_layer(layer, *operands)
             of_layer = wrong.get(place, {}) if place is not None else {}
-            views = [View(self.executable, values[layer.source])]
-            views += self._views(layer, values[layer.source], of_layer)
+            views = [View(self.executable, tuple(operands))]
+            views += self._views(layer, operands, of_layer)
             if len(views) > 1:
                 output = outputs_of(layer, views, output)
             on_arrays = hits.get(place, {}) if place is not None else {}
@@ -189,23 +198,25 @@ class StruckBlocks:
             outcomes.append(outcome)
             if self.watch is not None and on_arrays:
                 self.watch(layer, bounds.hold(unstruck) if bounds else unstruck, output)
-            if layer.has_neurons:
+            if layer.name in self.neuron_layers:
                 for hook in hooks:
                     before = output  # may be the kept one without faults, and hooks work in place
-                    output = hook(layer, values[layer.source], before.clone())
+                    output = hook(self.neuron_layers[layer.name], operands[0], before.clone())
                     outcome.changed[:] += changed_outputs(before, output)
             values[layer.name] = self._read_answers(layer, output, of_layer)
             if not equal_bits(values[layer.name], self.values[layer.name]).all():
                 changed.add(layer.name)
         return values, outcomes
 
-    def _views(self, layer: Layer, inputs: Tensor, wrong: ByImage) -> list[View]:
-        operands = {
+    def _views(self, layer: Layer, operands: Sequence[Tensor], wrong: ByImage) -> list[View]:
+        read = {
             image: rows[(rows.kind != ANSWERS) & (rows.kind != ANSWER_BITS)]
             for image, rows in wrong.items()
         }
-        mine = {image: rows for image, rows in operands.items() if len(rows)}
-        return views_of(self.executable, layer, inputs, mine, self.schedule.storage)
+        mine = {image: rows for image, rows in read.items() if len(rows)}
+        if not mine:
+            return []
+        return views_of(self.executable, layer, operands, mine, self.schedule.storage)
 
     def _read_answers(self, layer: Layer, output: Tensor, wrong: ByImage) -> Tensor:
         """Return outputs of the last layer as they are read: wrong where they lie."""
@@ -213,12 +224,11 @@ class StruckBlocks:
             values, bits = (rows[rows.kind == kind] for kind in (ANSWERS, ANSWER_BITS))
             part = slice(None) if image is None else slice(image, image + 1)
             if len(values) or len(bits):
+                words = as_words(output[part])
+                change_rows(self.executable, layer, words, values)
+                misread(words, self.place[layer.name], bits.place, self.schedule.storage)
                 output = output.clone(memory_format=torch.preserve_format)
-            if len(values):
-                output[part] = change_rows(self.executable, layer, output[part], values)
-            if len(bits):
-                place, storage = self.place[layer.name], self.schedule.storage
-                output[part] = misread(output[part], place, bits.place, storage)
+                output[part] = as_tensor(words, output[part])
         return output
 
     def _answers_of(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -259,6 +269,11 @@ class StruckBlocks:
         found.in_top5[realisation, mine] &= ~lost
         if self.machine.controller.checks_outputs:
             found.detected[realisation, mine] |= lost
+
+
+def _read(values: Mapping[str, Tensor], layer: Layer) -> list[Tensor]:
+    """Return the outputs that a layer reads."""
+    return [values[source] for source in layer.sources]
 
 
 def words_by_layer(arrivals: Sequence[Arrivals]) -> dict[int, dict[int | None, Corruptions]]:

@@ -125,10 +125,10 @@ class Corruptions(Table):
             return storage.users(work, WEIGHT_WORDS, place)
         if self.kind[row] != MAP_BITS or storage.program.machine.layout == "holes":
             return storage.users(work, INPUT_WORDS, place)
-        source = storage.source_of(work)
+        source = storage.operand_of(work, place).work
         assert source is not None
         width = storage.program.layers[source].layer.out_shape[-1]
-        first = place // width * width
+        first = place // width * width  # maps consist of whole rows
         parts = [storage.users(work, INPUT_WORDS, each) for each in range(first, first + width)]
         neurons, steps = (np.concatenate(each) for each in zip(*parts, strict=True))
         return neurons, steps
@@ -311,9 +311,9 @@ def stored_outputs(
         kept = np.flatnonzero(until == WHOLE_RUN)
         return Corruptions.of(work, kinds[1], place[kept], change[kept])
     parts = [Corruptions.none()]
-    for reader in readers:
+    for reader, first in readers:
         found = Corruptions.of(
-            reader, kinds[0], place, change, loaded=True, since=since, until=until
+            reader, kinds[0], first + place, change, loaded=True, since=since, until=until
         )
         if not storage.program.layers[reader].on_array:
             moment = storage.start_of(reader) - 1

@@ -5,7 +5,7 @@ it, which is then scaled, rectified and stored. Whole layers are displaced at on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,6 +71,8 @@ class LayerWords:
     """The words of one layer's neurons that faults strike, for a block of images.
 
     `bits` are integers, images x the layer's shape; a neuron's struck word begins at its `shift`.
+    Of a layer that closes a residual block they are its sums, or these as stored: `addition` then
+    adds `branches`, words in steps of their own, to what is stored.
     """
 
     executable: Executable
@@ -79,6 +81,23 @@ class LayerWords:
     shift: Tensor | None
     are_sums: bool
     range: tuple[float, float] | None = None
+    addition: Layer | None = None
+    branches: tuple[Tensor, ...] = ()
+
+    @staticmethod
+    def of(executable: Executable, seen: Sensitivity) -> "LayerWords":
+        """Return words without bits, of a layer as the machine computes it."""
+        stepped, name = executable.in_steps, seen.layer.name
+        steps = {each.name: each for each in stepped.network.layers}
+        empty = torch.empty(0)
+        addition = steps.get(executable.network.finished_by.get(name, ""))
+        if addition is None:
+            return LayerWords(stepped, steps[name], empty, None, are_sums=False)
+        branches = tuple(
+            stored_words(stepped, branch / stepped.step(source))
+            for source, branch in zip(addition.others, seen.branches, strict=True)
+        )
+        return LayerWords(stepped, steps[name], empty, None, False, None, addition, branches)
 
     @staticmethod
     def outputs(executable: Executable, seen: Sensitivity) -> "LayerWords":
@@ -87,29 +106,40 @@ class LayerWords:
         What int8 reads out as 32 bits is struck in one of its four bytes, the neuron's number
         modulo 4, as in fault injection.
         """
-        layer, values = seen.layer, seen.output / executable.step(seen.layer.name)
-        if executable.is_read_out(layer):
+        words = LayerWords.of(executable, seen)
+        layer, stepped = words.layer, words.executable
+        values = seen.output / stepped.step(layer.name)
+        if words.addition is not None:
+            values = stepped.finish_sums(layer, sums_of(stepped, layer, seen.inputs)).float()
+        if stepped.is_read_out(layer):
             places = torch.arange(layer.outputs, dtype=torch.int32, device=values.device)
             shift = (places % BYTES * BYTE_BITS).view(layer.out_shape)
-            return LayerWords(executable, layer, values.view(torch.int32), shift, False)
-        kind, whole = WORD_TYPES[executable.format.name]
-        stored = saturate(values) if kind is torch.int8 else values
-        return LayerWords(executable, layer, stored.to(kind).view(whole), None, False)
+            return replace(words, bits=values.view(torch.int32), shift=shift)
+        kind, whole = WORD_TYPES[stepped.format.name]
+        return replace(words, bits=stored_words(stepped, values).to(kind).view(whole))
 
     @staticmethod
     def sums(
         executable: Executable, seen: Sensitivity, held_in: tuple[float, float] | None = None
     ) -> "LayerWords":
         """Return the sums that lanes hand on; `held_in` is the range of lanes that clip."""
-        executable.network.require_chain("damage expected of faults in sums")
-        sums = sums_of(executable, seen.layer, seen.inputs)
+        words = LayerWords.of(executable, seen)
+        sums = sums_of(words.executable, words.layer, seen.inputs)
         is_whole = executable.format.sum_dtype is np.int32
         bits = sums.to(torch.int32) if is_whole else sums.float().view(torch.int32)
-        return LayerWords(executable, seen.layer, bits, None, True, held_in)
+        return replace(words, bits=bits, are_sums=True, range=held_in)
 
     def values(self, bits: Tensor) -> Tensor:
         """Return the outputs, in the network's units, that words end in; overwrites them."""
+        if self.addition is None:
+            return self._stored(bits, self.executable.step(self.layer.name))
         step = self.executable.step(self.layer.name)
+        words = self._stored(bits, step).div_(step).to(self.executable.dtype)
+        added = self.executable.run_layer(self.addition, words, *self.branches)
+        return _scaled(added.float(), self.executable.step(self.addition.name))
+
+    def _stored(self, bits: Tensor, step: float) -> Tensor:
+        """Return what is stored where lanes end in words, in the network's units."""
         form = self.executable.format
         if not self.are_sums:
             kind, _ = WORD_TYPES[form.name]
@@ -144,6 +174,14 @@ class LayerWords:
         low = bits & (2**width - 1)
         signed = low - 2**width if low >= 2 ** (width - 1) else low
         return torch.tensor(signed, dtype=self.bits.dtype, device=self.bits.device)
+
+
+def stored_words(executable: Executable, values: Tensor) -> Tensor:
+    """Return what is stored of values in units of their step."""
+    if executable.format.sum_dtype is np.int32:
+        return saturate(values.float())
+    kind, _ = WORD_TYPES[executable.format.name]
+    return values.to(kind).to(executable.dtype)
 
 
 def _scaled(values: Tensor, step: float) -> Tensor:

@@ -153,7 +153,8 @@ def _lanes_outcome(
     first, again = hits.first, hits.again
     images = np.unique(np.concatenate([first.image, again.image]))
     places = images if view.image is None else np.zeros(1, np.int64)
-    needed = view.inputs[torch.from_numpy(places).to(view.inputs.device)]
+    (inputs,) = view.inputs  # lanes read one map
+    needed = inputs[torch.from_numpy(places).to(inputs.device)]
     lanes = LayerLanes(view.executable, layer, needed.float().cpu().numpy())
     first, again = (
         Struck(each.hits, np.searchsorted(images, each.image)) for each in (first, again)

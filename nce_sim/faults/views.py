@@ -37,13 +37,14 @@ BITS_OF_BYTES = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class View:
     """Operands of some neurons of one layer.
 
-    `inputs` are those of the whole block, or of the one image `image` of it. `mask` (the layer's
-    shape) marks the neurons that read them; None: all that are in no other view. `pads`: some
-    weight is infinite or NaN, so that a convolution must multiply its padding, too, as lanes do.
+    `inputs`, one for each source, are those of the whole block, or of the one image `image` of it.
+    `mask` (the layer's shape) marks the neurons that read them; None: all that are in no other
+    view. `pads`: some weight is infinite or NaN, so that a convolution must multiply its padding,
+    too, as lanes do.
     """
 
     executable: Executable
-    inputs: Tensor
+    inputs: tuple[Tensor, ...]
     image: int | None = None
     mask: NDArray[np.bool_] | None = None
     pads: bool = False
@@ -66,18 +67,19 @@ def outputs_of(layer: Layer, views: Sequence[View], outputs: Tensor) -> Tensor:
             continue
         part, key = slice(view.image, view.image + 1), (view.image, view.pads)
         if key not in clean:
-            clean[key] = _run(base, layer, base.inputs[part], view.pads)
+            inputs = tuple(each[part] for each in base.inputs)
+            clean[key] = _run(base, layer, inputs, view.pads)
         read = torch.where(equal_bits(clean[key], computed), outputs[part], computed)
         found[part] = torch.where(mask, read, found[part])
     return found
 
 
-def _run(view: View, layer: Layer, inputs: Tensor, pads: bool) -> Tensor:
+def _run(view: View, layer: Layer, inputs: tuple[Tensor, ...], pads: bool) -> Tensor:
     """Run a layer; if it `pads`, with zeros around its inputs: kernels may leave out their own."""
     if not pads:
-        return view.executable.run_layer(layer, inputs)
+        return view.executable.run_layer(layer, *inputs)
     down, right = layer.padding
-    padded = functional.pad(inputs, (right, right, down, down))
+    padded = functional.pad(inputs[0], (right, right, down, down))
     whole = replace(layer, padding=(0, 0), in_shape=tuple(padded.shape[1:]))
     return view.executable.run_layer(whole, padded)
 
@@ -94,16 +96,16 @@ def equal_bits(left: Tensor, right: Tensor) -> Tensor:
 
 
 def views_of(
-    executable: Executable, layer: Layer, inputs: Tensor, wrong: Mapping[int | None, Corruptions],
-    storage: Storage,
+    executable: Executable, layer: Layer, inputs: Sequence[Tensor],
+    wrong: Mapping[int | None, Corruptions], storage: Storage,
 ) -> list[View]:  # fmt: skip
     """Return the views of a layer, given the wrong words by image of the block (None: of all).
 
-    `inputs` are the block's, images x the layer's input shape.
+    `inputs` are the block's, one for each source: images x the layer's input shape.
     """
     found = []
     for image, rows in wrong.items():
-        part = inputs if image is None else inputs[image : image + 1]
+        part = [each if image is None else each[image : image + 1] for each in inputs]
         for mask, mine in _by_readers(layer, rows, storage):
             read = _wrong_inputs(executable, layer, part, mine, storage)
             reads, finite = _wrong_weights(executable, layer, mine)
@@ -146,35 +148,52 @@ def _alike(marks: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Counts
 
 
 def _wrong_inputs(
-    executable: Executable, layer: Layer, inputs: Tensor, rows: Corruptions, storage: Storage
-) -> Tensor:
-    """Return the inputs as they are read."""
-    values = np.flatnonzero(rows.kind == INPUTS)
-    bits = np.flatnonzero(rows.kind == MAP_BITS)
-    if not len(values) and not len(bits):
-        return inputs
-    source = next((each for each in executable.network.layers if each.name == layer.source), None)
-    read = change_rows(executable, source, inputs, rows[values])
-    place = storage.source_of(storage.number[layer.name])
-    if not len(bits) or place is None:
-        return read
-    return misread(read, place, rows.place[bits], storage)
+    executable: Executable, layer: Layer, inputs: Sequence[Tensor], rows: Corruptions,
+    storage: Storage,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the inputs as they are read: map by map, of joined and of added ones."""
+    rows = rows[np.isin(rows.kind, (INPUTS, MAP_BITS))]
+    if not len(rows):
+        return tuple(inputs)
+    layers = {each.name: each for each in executable.network.layers}
+    flat = np.concatenate([as_words(each) for each in inputs], axis=1)
+    for part in storage.operands(storage.number[layer.name]):
+        mine = rows[(rows.place >= part.first) & (rows.place < part.end)]
+        if not len(mine):
+            continue
+        mine, words = replace(mine, place=mine.place - part.first), flat[:, part.first : part.end]
+        change_rows(executable, layers.get(part.name), words, mine[mine.kind == INPUTS])
+        if part.work is not None:
+            misread(words, part.work, mine.place[mine.kind == MAP_BITS], storage)
+    ends = np.cumsum([each[0].numel() for each in inputs])
+    parts = np.split(flat, ends[:-1], axis=1)
+    return tuple(
+        as_tensor(words, each) for words, each in zip(parts, inputs, strict=True)
+    )  # fmt: skip
+
+
+def as_words(values: Tensor) -> NDArray[np.float32]:
+    """Return a copy of stored outputs, images x places in the map."""
+    return values.float().cpu().numpy().reshape(len(values), -1).copy()
+
+
+def as_tensor(words: NDArray[np.float32], like: Tensor) -> Tensor:
+    """Undo `as_words`."""
+    read = torch.empty_like(like, memory_format=torch.preserve_format)
+    return read.copy_(torch.from_numpy(words.reshape(like.shape)))
 
 
 def change_rows(
-    executable: Executable, layer: Layer | None, values: Tensor, rows: Corruptions
-) -> Tensor:
-    """Return a copy of outputs of a layer (images x shape) with the words changed that rows name.
+    executable: Executable, layer: Layer | None, words: NDArray[np.float32], rows: Corruptions
+) -> None:
+    """Change those stored outputs of a layer (images x places in its map) that rows name.
 
     Without a layer they are the network's inputs.
     """
-    flat = values.float().cpu().numpy().reshape(len(values), -1).copy()
     for turn in turns(rows.place):
         mine = rows[turn]
         places = mine.place
-        flat[:, places] = change_words(executable, layer, places, mine.change, flat[:, places])
-    changed = values.clone(memory_format=torch.preserve_format)
-    return changed.copy_(torch.from_numpy(flat.reshape(values.shape)))
+        words[:, places] = change_words(executable, layer, places, mine.change, words[:, places])
 
 
 def change_words(
@@ -220,15 +239,14 @@ def _wrong_weights(
     return replace(executable, parameters=parameters), finite
 
 
-def misread(values: Tensor, work: int, places: Counts, storage: Storage) -> Tensor:
-    """Return a layer's stored outputs (images x shape) as read by a map with wrong bits.
+def misread(words: NDArray[np.float32], work: int, places: Counts, storage: Storage) -> None:
+    """Change a layer's stored outputs (images x places) into what a map with wrong bits finds.
 
     Packed rows hold a domain's elements closed up: a wrong bit shifts all that follow. With holes,
     the element alone is looked for where nothing is. What was never written reads zero.
     """
     layer = storage.program.layers[work].layer
     width = layer.out_shape[-1]
-    flat = values.float().cpu().numpy().reshape(len(values), -1).copy()
     written = storage.stored_by(storage.program.layers[work], UNPROTECTED)
     for row in np.unique(places // width):
         part = slice(row * width, (row + 1) * width)
@@ -236,14 +254,12 @@ def misread(values: Tensor, work: int, places: Counts, storage: Storage) -> Tens
         wrong = places[places // width == row] - row * width
         np.logical_xor.at(asked_of, wrong, True)
         if storage.program.machine.layout == "holes":
-            flat[:, part] = np.where(asked_of == written[part], flat[:, part], 0.0)
+            words[:, part] = np.where(asked_of == written[part], words[:, part], 0.0)
             continue
-        found = np.zeros_like(flat[:, part])
+        found = np.zeros_like(words[:, part])
         for domain in (PROTECTED, UNPROTECTED):
             stored = np.flatnonzero(written[part] == (domain == UNPROTECTED))
             asked = np.flatnonzero(asked_of == (domain == UNPROTECTED))
             there = min(len(stored), len(asked))
-            found[:, asked[:there]] = flat[:, part][:, stored[:there]]
-        flat[:, part] = found
-    read = values.clone(memory_format=torch.preserve_format)
-    return read.copy_(torch.from_numpy(flat.reshape(values.shape)))
+            found[:, asked[:there]] = words[:, part][:, stored[:there]]
+        words[:, part] = found

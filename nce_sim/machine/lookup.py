@@ -61,13 +61,17 @@ class Schedule:
     def storage(self) -> Storage:
         """What the memories hold when; raises InputError as `executions` does.
 
-        Raises InputError for joined maps too, whose words are not followed yet.
+        Raises InputError for a network that answers with joined maps.
         """
-        if self.program.joined:
-            raise InputError(
-                f"what memories hold is not known yet for networks that join maps "
-                f"({', '.join(self.program.joined)})"
-            )
+        flattened, joined = self.program.flattened, self.program.joined
+        sources = [work.layer.sources for work in self.program.layers] + [*joined.values()]
+        read = {flattened.get(name, name) for each in sources for name in each}
+        for name in joined:
+            if name not in read:
+                raise InputError(
+                    f"what memories hold is not known for a network that answers with joined maps "
+                    f"({name}): let a layer read them"
+                )
         return Storage(self.program, self._spans, self.executions)
 
     @cached_property

@@ -18,12 +18,14 @@ def users_of_weight(layer: Layer, place: int) -> tuple[Counts, Counts]:
 def users_of_input(layer: Layer, place: int) -> tuple[Counts, Counts]:
     """Return the outputs that an input (place in the map) takes part in, and its step of each.
 
-    Each output meets it at most once. Outputs are in rising order.
+    Each output meets it at most once. Outputs are in rising order. Inputs of an addition are
+    counted through its branches.
     """
     if layer.kind is Kind.LINEAR:
         return np.arange(layer.outputs), np.full(layer.outputs, place)
     if layer.kind is Kind.ADD:
-        return np.array([place]), np.zeros(1, np.int64)
+        branch, output = divmod(place, layer.outputs)
+        return np.array([output]), np.array([branch])
     channel, y, x = (int(each) for each in np.unravel_index(place, layer.in_shape))
     per_family = layer.in_shape[0] // layer.groups if layer.weights else 1
     family = layer.channels // layer.groups if layer.weights else 1

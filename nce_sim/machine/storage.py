@@ -8,6 +8,7 @@ cycle, and which neurons read it afterwards.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,10 @@ class Holding:
     """Words of one layer in one memory, from cycle `start` to `end` (exclusive).
 
     They lie in `pieces` of the memory. `words` is "weights" (places: channel x K + step), "inputs"
-    (places in the layer's input map) or "outputs" (neurons, or outputs of a vector unit). In a
-    double buffer, `tiles` (first and last number on the array of `domain`) compute on them, or have
-    computed them; of maps and of what lies in external memory, all tiles that load them read them.
+    (places among the layer's inputs, see `Operand`) or "outputs" (neurons, or outputs of a vector
+    unit). In a double buffer, `tiles` (first and last number on the array of `domain`) compute on
+    them, or have computed them; of maps and of what lies in external memory, all tiles that load
+    them read them.
     """
 
     domain: str
@@ -68,6 +70,21 @@ class Holding:
         ends = np.cumsum(lengths)
         piece = np.searchsorted(ends, numbers, side="right")
         return np.asarray(bases[piece] + (numbers - (ends - lengths)[piece]) * width)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One map among a layer's inputs: places `first` to `end` (exclusive) of all of them.
+
+    Inputs are counted map by map: the branches of an addition one after another, and the maps that
+    a joined one consists of. `name` is the layer whose map it is, `work` its place in the program;
+    None for the network's input.
+    """
+
+    name: str
+    work: int | None
+    first: int
+    end: int
 
 
 class Held:
@@ -162,6 +179,7 @@ class Storage:
         self._intervals: dict[int, tuple[int, int]] = {}
         self._stored_by: dict[tuple[int, str], NDArray[np.bool_]] = {}
         self._held: dict[tuple[str, str], Held] = {}
+        self._operand_maps: dict[int, tuple[Operand, ...]] = {}
         self.places_of = lru_cache(PLACES_KEPT)(self._places_of)
 
     def held(self, component: str, domain: str) -> Held:
@@ -337,20 +355,55 @@ class Storage:
     def _last_read(self, place: int) -> int:
         """Return when the last reader of a layer's map ends; of the network's output, never."""
         readers = self.readers(place)
-        return max((self._interval(reader)[1] for reader in readers), default=WHOLE_RUN)
+        return max((self._interval(reader)[1] for reader, _ in readers), default=WHOLE_RUN)
 
-    def readers(self, place: int) -> list[int]:
-        """Return the layers that read a layer's map (flattening only gives it another shape)."""
-        name = self.program.layers[place].layer.name
+    def readers(self, place: int) -> list[tuple[int, int]]:
+        """Return the layers that read a layer's map, each with the first place of it there.
+
+        One that reads it twice, as an addition of a map to itself, comes twice.
+        """
         return [
-            number
-            for number, work in enumerate(self.program.layers)
-            if name in [self.unflattened(source) for source in work.layer.sources]
+            (number, part.first)
+            for number in range(len(self.program.layers))
+            for part in self.operands(number)
+            if part.work == place
         ]
 
-    def unflattened(self, name: str) -> str:
-        """Return the map that a source is; a flattened map goes by the name of the map."""
-        return self.program.flattened.get(name, name)
+    def operands(self, place: int) -> tuple[Operand, ...]:
+        """Return the maps that a layer reads, in the order in which its inputs are counted."""
+        if place not in self._operand_maps:
+            found: list[Operand] = []
+            layer = self.program.layers[place].layer
+            for source in layer.sources:
+                first = found[-1].end if found else 0
+                found += self._maps_of(source, first, prod(layer.in_shape))
+            self._operand_maps[place] = tuple(found)
+        return self._operand_maps[place]
+
+    def operand_of(self, place: int, word: int) -> Operand:
+        """Return the map to which one of a layer's inputs belongs."""
+        return next(part for part in self.operands(place) if word < part.end)
+
+    def _maps_of(self, source: str, first: int, size: int) -> Iterator[Operand]:
+        """Yield the maps that a source of so many words consists of."""
+        names = self._joined_in(source)
+        sizes = {
+            name: self.program.layers[self.number[name]].layer.outputs
+            for name in names if name != INPUT
+        }  # fmt: skip
+        if INPUT in names:
+            others = sum(sizes.get(name, 0) for name in names)
+            sizes[INPUT] = (size - others) // names.count(INPUT)
+        for name in names:
+            yield Operand(name, self.number.get(name), first, first + sizes[name])
+            first += sizes[name]
+
+    def _joined_in(self, name: str) -> list[str]:
+        """Return the maps that a source is: flattening and joining only give them another shape."""
+        name = self.program.flattened.get(name, name)
+        if name not in self.program.joined:
+            return [name]
+        return [each for source in self.program.joined[name] for each in self._joined_in(source)]
 
     def start_of(self, place: int) -> int:
         """Return the first cycle of a layer."""
@@ -543,10 +596,16 @@ class Storage:
             self._stored_by[key] = found
         return self._stored_by[key]
 
-    def source_of(self, place: int) -> int | None:
-        """Return the layer whose map a layer with one source reads; None: the network's input."""
-        name = self.unflattened(self.program.layers[place].layer.source)
-        return None if name == INPUT else self.number[name]
+    def read_from(self, place: int, domain: str) -> NDArray[np.bool_]:
+        """Mark those inputs of a layer that a domain stores; the network's are protected."""
+        return np.concatenate(
+            [
+                np.full(part.end - part.first, domain == PROTECTED)
+                if part.work is None
+                else self.stored_by(self.program.layers[part.work], domain)
+                for part in self.operands(place)
+            ]
+        )
 
     def is_foreign(self, holding: Holding) -> NDArray[np.bool_]:
         """Mark the words of a protected double buffer that are data of the unprotected domain."""
@@ -554,10 +613,7 @@ class Storage:
         if holding.domain != PROTECTED or holding.tiles is None:
             return np.zeros(len(places), bool)
         if holding.words == INPUT_WORDS:
-            source = self.source_of(holding.work)
-            if source is None:
-                return np.zeros(len(places), bool)
-            return self.stored_by(self.program.layers[source], UNPROTECTED)[places]
+            return self.read_from(holding.work, UNPROTECTED)[places]
         share, _ = self._tiles(holding.work, holding.domain)[holding.tiles[0]]
         once = holding.words == WEIGHT_WORDS and self.program.machine.weights == "protected_only"
         return np.full(len(places), share.domain == UNPROTECTED and not once)

@@ -15,7 +15,7 @@ from nce_sim.machine.storage import (
     Holding,
     Storage,
 )
-from nce_sim.schedule.domains import DOMAINS, PROTECTED
+from nce_sim.schedule.domains import DOMAINS
 from nce_sim.schedule.tiles import OUTPUTS, WEIGHTS, Stream, Tile
 
 
@@ -141,10 +141,7 @@ class Transfers:
 
     def _of_holder(self, place: int, domain: str, places: Counts) -> Counts:
         """Return those of some inputs that a domain holds; the network's input is protected."""
-        source = self.storage.source_of(place)
-        if source is None:
-            return places if domain == PROTECTED else places[:0]
-        return places[self.storage.stored_by(self.program.layers[source], domain)[places]]
+        return places[self.storage.read_from(place, domain)[places]]
 
 
 def on_bus(tile: Tile, domain: str, what: str) -> Iterator[Stream]:

@@ -9,9 +9,9 @@ from nce_sim.machine.engine import Run
 from nce_sim.machine.probe import COMPUTE
 from nce_sim.schedule.layout import RESIDENT
 from nce_sim.schedule.program import LayerWork, Share
-from nce_sim.schedule.steps import machine_steps
 from nce_sim.schedule.tiles import OUTPUTS, WEIGHTS, Tile
 from nce_sim.workload.layer import Kind, Layer
+from nce_sim.workload.steps import machine_steps
 
 Steps = list[tuple[int, float]]
 """(cycle, value from then on), in order."""

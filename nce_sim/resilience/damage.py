@@ -31,7 +31,8 @@ class Sensitivity:
 
     `inputs` is images x the layer's input shape, `output` and `slope` are images x its own shape,
     `objective` is images; all float32. `slope` is the objective's derivative with respect to
-    `output`.
+    `output`. `branches` are what a layer that closes a residual block adds to its sums, each
+    images x its own shape.
     """
 
     layer: Layer
@@ -39,11 +40,14 @@ class Sensitivity:
     output: Tensor
     slope: Tensor
     objective: Tensor
+    branches: tuple[Tensor, ...] = ()
 
     def of(self, images: slice) -> "Sensitivity":
         """Return that of some of the images."""
         parts = (self.inputs, self.output, self.slope, self.objective)
-        return Sensitivity(self.layer, *(part[images] for part in parts))
+        branches = tuple(branch[images] for branch in self.branches)
+        inputs, output, slope, objective = (part[images] for part in parts)
+        return Sensitivity(self.layer, inputs, output, slope, objective, branches)
 
 
 class Damaging(Protocol):
@@ -98,7 +102,7 @@ class DamageScores:
                 layer.name: self.fault.damage(
                     Sensitivity(
                         layer, outputs[layer.source].detach(), outputs[layer.name].detach(), slope,
-                        objective.detach(),
+                        objective.detach(), tuple(outputs[name].detach() for name in layer.others),
                     )
                 )
                 for layer, slope in zip(layers, slopes, strict=True)

@@ -67,7 +67,7 @@ class RelevancePropagation:
         start = self.rule.start(last.flatten(1).to(self.dtype), one_hot).reshape(last.shape)
         waiting: dict[str, Tensor] = {self.network.output.name: start}
         found: dict[str, Tensor] = {}
-        branches = self.network.beyond_chain is not None
+        branches = not self.network.is_chain
         for layer in reversed(self.network.layers):
             relevance = waiting[layer.name]
             if layer.has_neurons:

@@ -14,11 +14,12 @@ from nce_sim.schedule.balance import fuse_by_layer, overflow
 from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.footprint import Footprint, padded_macs
 from nce_sim.schedule.layout import EXTERNAL, RESIDENT, Region, StoredMap
-from nce_sim.schedule.steps import check_steps, closed_by, machine_steps
+from nce_sim.schedule.steps import check_steps
 from nce_sim.schedule.tiles import Ends, Tile, WeightStore, largest_window_bytes, tile_plan
 from nce_sim.schedule.vector import carried_mask, vector_tiles
 from nce_sim.schedule.waves import Array, WavePlan, plan_waves
 from nce_sim.workload.layer import INPUT, Kind, Layer
+from nce_sim.workload.steps import closed_by, machine_steps
 
 Mask = NDArray[np.bool_]
 

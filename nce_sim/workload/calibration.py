@@ -12,7 +12,7 @@ from nce_sim.errors import InputError
 from nce_sim.workload.execute import block_length, blocks, forward, pad_block, prepare
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import Images
-from nce_sim.workload.layer import INPUT, Layer
+from nce_sim.workload.layer import INPUT, Kind, Layer
 
 COVERED = 0.99999
 """Share of a layer's activations that the range of its step covers; see `calibrate`."""
@@ -25,9 +25,10 @@ DROPPED_BITS = 14
 class Calibration:
     """The activations that a network showed in float32 on `images` calibration images.
 
-    Everything is by name, for the input and each layer with neurons: `ranges` is what 127 steps of
-    int8 stand for, `smallest` and `largest` are the ends of what was seen. `network` is the
-    identity of the network.
+    Everything is by name, for the input, each layer with neurons and each addition (as steps of
+    the machine, `Workload.in_steps`: of a layer that closes a residual block what its lanes store):
+    `ranges` is what 127 steps of int8 stand for, `smallest` and `largest` are the ends of what was
+    seen. `network` is the identity of the network.
     """
 
     network: str
@@ -87,10 +88,14 @@ def calibrate(network: Workload, images: Images, device: str = "cpu") -> Calibra
     Raises InputError for images that do not fit and if activations are not finite.
     """
     network.check_images(images)
-    executable = prepare(network, "float32", device)
+    executable = prepare(network, "float32", device).in_steps
     length = block_length(network)
-    names = [INPUT, *(layer.name for layer in network.neuron_layers)]
-    found = {name: _Activations() for name in names}
+    names = [
+        layer.name
+        for layer in executable.network.layers
+        if layer.has_neurons or layer.kind is Kind.ADD
+    ]
+    found = {name: _Activations() for name in (INPUT, *names)}
     with torch.inference_mode():
         for block in blocks(len(images), length):
             valid = block.stop - block.start
@@ -101,7 +106,7 @@ def calibrate(network: Workload, images: Images, device: str = "cpu") -> Calibra
                 return output
 
             found[INPUT].add(INPUT, inputs[:valid])
-            forward(executable, inputs, hook=note)
+            forward(executable, inputs, hook=note, hooked=names)
     return Calibration(
         network=network.identity,
         images=len(images),

@@ -3,8 +3,8 @@
 A layer's outputs follow from its lanes' sums (accumulators): `Executable.finish` says how.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +59,11 @@ class Executable:
         """The number format of operands, outputs and sums."""
         names = {precision: name for name, precision in PRECISION_OF_FORMAT.items()}
         return FORMATS[names[self.precision]]
+
+    @property
+    def in_steps(self) -> "Executable":
+        """The same network, with its layers as the machine takes them: `Workload.in_steps`."""
+        return replace(self, network=self.network.in_steps)
 
     def images(self, images: Tensor) -> Tensor:
         """Return images in this executable's precision, device and memory format."""
@@ -228,12 +233,13 @@ def forward(
     layers: Iterable[Layer] | None = None,
     hook: OutputHook | None = None,
     known: Mapping[str, Tensor] | None = None,
+    hooked: Container[str] | None = None,
 ) -> Tensor:
     """Run `layers` (all, if not given) on `inputs` and return the last one's output.
 
     `inputs` is what the first of the layers reads first, in the layout of `Executable.images`;
     `known` has what else they read of before, by name. Outputs are let go as soon as their last
-    reader has run.
+    reader has run. The hook is given the layers with neurons, or those `hooked`, by name.
     """
     network = executable.network
     todo = list(network.layers if layers is None else layers)
@@ -245,7 +251,8 @@ def forward(
         for source in set(layer.sources):
             if readers[source] == position:
                 del values[source]
-        if hook is not None and layer.has_neurons:
+        is_hooked = layer.has_neurons if hooked is None else layer.name in hooked
+        if hook is not None and is_hooked:
             output = hook(layer, read[0], output)
         values[layer.name] = output
     return values[todo[-1].name]

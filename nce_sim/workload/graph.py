@@ -1,7 +1,7 @@
 """The network as a graph of layers, with the parameters that its torch module holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nce_sim.errors import InputError
 from nce_sim.workload.images import Images
 from nce_sim.workload.layer import INPUT, Kind, Layer, Shape
+from nce_sim.workload.steps import finished_by, machine_steps
 
 
 @dataclass(frozen=True)
@@ -60,31 +61,15 @@ class Workload:
         return graph
 
     @cached_property
-    def beyond_chain(self) -> str | None:
-        """What makes the network more than a chain of layers with ReLU, in words; None if nothing.
-
-        Some parts of the simulator know chains only: see `require_chain`.
-        """
+    def is_chain(self) -> bool:
+        """Whether each layer reads the one before, and ends with ReLU if with any non-linearity."""
         before = INPUT
         for layer in self.layers:
-            if layer.others:
-                return f"layer {layer.name} joins branches ({', '.join(layer.sources)})"
-            if layer.source != before:
-                return f"layers {layer.name} and {before} branch off from {layer.source}"
-            if layer.activation is not None:
-                return f"layer {layer.name} ends with {layer.activation.curve}, not ReLU"
-            if layer.kind in (Kind.PAD, Kind.ACTIVATION):
-                return f"layer {layer.name} is a {layer.kind} of its own"
+            alone = layer.kind in (Kind.PAD, Kind.ACTIVATION)
+            if layer.sources != (before,) or layer.activation is not None or alone:
+                return False
             before = layer.name
-        return None
-
-    def require_chain(self, what: str) -> None:
-        """Raise InputError if this is more than a chain of layers with ReLU."""
-        if self.beyond_chain is not None:
-            raise InputError(
-                f"{what} knows networks that are chains of layers with ReLU only so far: in "
-                f"network '{self.name}' {self.beyond_chain}"
-            )
+        return True
 
     @cached_property
     def signed(self) -> frozenset[str]:
@@ -95,6 +80,21 @@ class Workload:
             if own or (own is None and not found.isdisjoint(layer.sources)):
                 found.add(layer.name)
         return frozenset(found)
+
+    @cached_property
+    def in_steps(self) -> "Workload":
+        """The same network as the machine takes it: see `nce_sim.workload.steps`.
+
+        Of a layer that closes a residual block its outputs are the sums that its lanes store.
+        """
+        if not self.finished_by:
+            return self
+        return replace(self, layers=machine_steps(self.layers))
+
+    @cached_property
+    def finished_by(self) -> Mapping[str, str]:
+        """The step that finishes the neurons of each layer that closes a block, by names."""
+        return finished_by(self.layers)
 
     @cached_property
     def neuron_layers(self) -> tuple[Layer, ...]:

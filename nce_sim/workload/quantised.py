@@ -11,13 +11,14 @@ may make -128), sums are int32 modulo 2^32, biases whole numbers of input step x
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import networkx
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nce_sim.errors import InputError
 from nce_sim.workload.calibration import Calibration
-from nce_sim.workload.execute import Executable, linear_part, run_layer
+from nce_sim.workload.execute import Executable, linear_part, rectify, run_layer
 from nce_sim.workload.graph import Parameters, Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 from nce_sim.workload.layout import fast_layout
@@ -101,23 +102,38 @@ def prepare_float16(network: Workload, device: torch.device) -> Float16Executabl
 
 @dataclass(frozen=True)
 class Int8Executable(SumsFirst):
-    """Whole numbers of steps; `steps` by name of layer, and of the input.
+    """Whole numbers of steps; `steps` by name of step of the machine, and of the input.
 
-    The last layer with neurons is read out as the 32 bits of its sums: its outputs are real
-    numbers, float32(sum) x input step x weight step (or / window), so that the argmax meets no
-    ties that rounding to 8 bits would make. Its step is 1, and so are those of layers after it.
+    A layer that no other one with neurons depends on, as the last, is read out as the 32 bits of
+    its sums: its outputs are real numbers, float32(sum) x input step x weight step (or / window),
+    so that the argmax meets no ties that rounding to 8 bits would make. Its step is 1, and so are
+    those of layers after it.
     `factors` turn a layer's sums into its steps, one for each channel; for pooling, one number
-    turns means into steps.
+    turns means into steps. `source_steps` are those of what a layer reads, source by source.
     A layer's parameters are in float32 where all its sums are exact in it, else in float64.
     """
 
     steps: Mapping[str, float]
+    source_steps: Mapping[str, tuple[float, ...]]
     factors: Mapping[str, Tensor]
     real: frozenset[str]
 
     def step(self, name: str) -> float:
         """Return what one unit of the stored outputs of a layer, or of the input, stands for."""
-        return self.steps[name]
+        return self.steps[self.network.finished_by.get(name, name)]
+
+    def run_part(self, layer: Layer, *inputs: Tensor) -> Tensor:
+        """Return the stored outputs of one layer (images x its shape).
+
+        Branches are added as real numbers, float32(word) x step, before the non-linearity.
+        """
+        if layer.kind in (Kind.CONV2D, Kind.LINEAR, Kind.AVERAGE_POOL):
+            return super().run_part(layer, *inputs)
+        own, steps = self.steps[layer.name], self.source_steps[layer.name]
+        if all(step == own for step in steps) and layer.kind not in (Kind.ADD, Kind.ACTIVATION):
+            return run_layer(layer, None, *inputs)
+        values = (each * step for each, step in zip(inputs, steps, strict=True))
+        return self.stored(layer, run_layer(layer, None, *values).div_(own))
 
     def is_read_out(self, layer: Layer) -> bool:
         """Tell whether a layer's outputs are its sums as real numbers, not words of the format."""
@@ -149,7 +165,11 @@ class Int8Executable(SumsFirst):
         if factor.dim() > 0:
             by_channel = (-1, *[1] * (len(layer.out_shape) - 1))
             factor = factor.view(by_channel) if channels is None else factor[channels]
-        values = super().finish_sums(layer, sums, channels).mul_(factor)
+        if layer.activation is None:
+            values = super().finish_sums(layer, sums, channels).mul_(factor)
+        else:  # a curve bends at real numbers
+            step = self.steps[layer.name]
+            values = rectify(layer, sums.to(self.dtype) * (factor * step)) / step
         return values if layer.name in self.real else saturate(values)
 
 
@@ -176,12 +196,11 @@ def prepare_int8(
             "precision int8 needs a calibration: make one with calibrate(network, images) on "
             "training images, and pass it as calibration=..."
         )
-    network.require_chain("precision int8")
-    last = network.layers.index(network.neuron_layers[-1])
-    real = frozenset(layer.name for layer in network.layers[last:])
-    steps = activation_steps(network, calibration, real)
-    laid_out, factors = {}, {}
-    for layer in network.layers:
+    real = read_out(network.in_steps)
+    steps = activation_steps(network.in_steps, calibration, real)
+    laid_out, factors, source_steps = {}, {}, {}
+    for layer in network.in_steps.layers:
+        source_steps[layer.name] = tuple(steps[source] for source in layer.sources)
         ratio = steps[layer.source] / steps[layer.name]
         if layer.name not in network.parameters:
             factors[layer.name] = torch.tensor(ratio, dtype=torch.float32, device=device)
@@ -190,23 +209,36 @@ def prepare_int8(
         laid_out[layer.name] = lay_out(whole, device)
         factors[layer.name] = (weight_steps * ratio).to(device, torch.float32)
     return Int8Executable(
-        network, torch.float32, device, laid_out, "int8", steps, factors, real
+        network, torch.float32, device, laid_out, "int8", steps, source_steps, factors, real
     )  # fmt: skip
 
 
 def activation_steps(
     network: Workload, calibration: Calibration, real: frozenset[str]
 ) -> dict[str, float]:
-    """Return the steps of the input and of all layers; those without neurons keep their source's.
+    """Return the steps of the input and of all layers of a network in steps.
 
+    Layers with neurons and additions have steps of their own. Others keep their sources': what is
+    joined needs one step, so that all that comes together there has that of the largest range.
     A layer that was always zero gets step 1.
     """
-    ranges = calibration.ranges
-    steps = {INPUT: ranges[INPUT] / LARGEST or 1.0}
+    alike = networkx.Graph()
+    alike.add_nodes_from([INPUT, *(layer.name for layer in network.layers)])
     for layer in network.layers:
-        own = ranges[layer.name] / LARGEST or 1.0 if layer.has_neurons else steps[layer.source]
-        steps[layer.name] = 1.0 if layer.name in real else own
+        if not (layer.has_neurons or layer.kind is Kind.ADD or layer.name in real):
+            alike.add_edges_from((layer.name, source) for source in layer.sources)
+    steps = dict.fromkeys(real, 1.0)
+    for group in networkx.connected_components(alike):
+        largest = max(calibration.ranges.get(name, 0.0) for name in group)
+        steps |= dict.fromkeys(group - real, largest / LARGEST or 1.0)
     return steps
+
+
+def read_out(network: Workload) -> frozenset[str]:
+    """Return the layers of a network that no later layer with neurons depends on."""
+    neurons = {layer.name for layer in network.neuron_layers}
+    needed = {INPUT}.union(*(networkx.ancestors(network.graph, name) for name in neurons))
+    return frozenset(layer.name for layer in network.layers if layer.name not in needed)
 
 
 def quantise(held: Parameters, input_step: float) -> tuple[Parameters, Tensor]:
