@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dense_layers import capture
-from graph_networks import captured, residual
+from graph_networks import BUILDERS, captured, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import all_convolutional, images, labels, one_thread, with_pooling
@@ -18,6 +18,8 @@ from nce_sim.cli.main import app
 from nce_sim.resilience import linear_map as module
 from nce_sim.resilience.linear_map import LaidOutConvolution, linear_map
 from nce_sim.resilience.ranking import pass_length
+from nce_sim.resilience.relevance import RelevancePropagation
+from nce_sim.resilience.rules import Epsilon, Gamma, ZPlus
 from nce_sim.workload.execute import block_length
 from nce_sim.workload.layer import Kind, Layer
 from nce_sim.workload.layout import fast_layout
@@ -49,6 +51,18 @@ def test_convolutions_go_both_ways(kernel, stride, dilation, groups, padding, si
         for found in (public, LaidOutConvolution(layer, weight, start)):
             assert torch.allclose(found.forward(inputs), sums, atol=1e-5)
             assert torch.allclose(found.back(factors, inputs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [ZPlus(), ZPlus("signed"), Epsilon(), Gamma()], ids=str)
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_all_is_computed_on_the_device_that_was_asked(build, rule):
+    """On torch's "meta" device, which refuses to meet tensors of the processor."""
+    network = captured(build())
+    inputs, targets = images(2).to("meta"), labels(2).to("meta")
+    found = RelevancePropagation(network, rule, "mixed", "meta")(inputs, targets)
+    for layer in network.neuron_layers:
+        assert found[layer.name].is_meta
+        assert found[layer.name].shape == (2, *layer.out_shape)
 
 
 def test_means_go_both_ways():

@@ -33,19 +33,21 @@ class LinearMap(Protocol):
         """
 
 
-def linear_map(layer: Layer, weight: Tensor | None, bias: Tensor | None = None) -> LinearMap:
+def linear_map(
+    layer: Layer, weight: Tensor | None, bias: Tensor | None = None, rectified: bool = False
+) -> LinearMap:
     """Return the map of a convolution, of a fully connected layer, or, without weights, of a mean.
 
-    `weight` and `bias` have the map's type and device; non-linearity and other branches take no
-    part.
+    `weight` and `bias` have the map's type and device. The layer's non-linearity and its other
+    branches take no part, but for a ReLU if the sums are asked for `rectified`.
     """
     if weight is None:
         return Means(layer)
     if layer.kind is Kind.LINEAR:
-        return Dense(weight, bias)
+        return Dense(weight, bias, rectified)
     if _can_lay_out(weight):
-        return LaidOutConvolution(layer, weight, bias)
-    return Convolution(layer, weight, bias)
+        return LaidOutConvolution(layer, weight, bias, rectified)
+    return Convolution(layer, weight, bias, rectified)
 
 
 class Means:
@@ -70,12 +72,13 @@ class Means:
 class Dense:
     """A fully connected layer."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+    def __init__(self, weight: Tensor, bias: Tensor | None, rectified: bool = False) -> None:
+        self.weight, self.bias, self.rectified = weight, bias, rectified
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return weight x inputs + bias."""
-        return functional.linear(inputs, self.weight, self.bias)
+        """Return weight x inputs + bias, rectified if so asked."""
+        sums = functional.linear(inputs, self.weight, self.bias)
+        return sums.relu_() if self.rectified else sums
 
     def back(self, factors: Tensor, inputs: Tensor) -> Tensor:  # noqa: ARG002
         """Return the transposed weight x factors."""
@@ -85,12 +88,15 @@ class Dense:
 class Convolution:
     """A convolution by torch's public functions."""
 
-    def __init__(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> None:
-        self.layer, self.weight, self.bias = layer, weight, bias
+    def __init__(
+        self, layer: Layer, weight: Tensor, bias: Tensor | None, rectified: bool = False
+    ) -> None:
+        self.layer, self.weight, self.bias, self.rectified = layer, weight, bias, rectified
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return weight * inputs + bias."""
-        return linear_part(self.layer, self.weight, self.bias, inputs)
+        """Return weight * inputs + bias, rectified if so asked."""
+        sums = linear_part(self.layer, self.weight, self.bias, inputs)
+        return sums.relu_() if self.rectified else sums
 
     def back(self, factors: Tensor, inputs: Tensor) -> Tensor:  # noqa: ARG002
         """Return the transposed convolution of the factors."""
@@ -108,13 +114,15 @@ class LaidOutConvolution:
     other lengths are computed as well, if slower.
     """
 
-    def __init__(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> None:
-        self.layer, self.weight, self.bias = layer, weight, bias
+    def __init__(
+        self, layer: Layer, weight: Tensor, bias: Tensor | None, rectified: bool = False
+    ) -> None:
+        self.layer, self.weight, self.bias, self.rectified = layer, weight, bias, rectified
         self._there: Callable[[Tensor], Tensor] | None = None
         self._back: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return weight * inputs + bias."""
+        """Return weight * inputs + bias, rectified if so asked."""
         if self._there is None:
             self._there = self._lay_out(inputs)
         return self._there(inputs)
@@ -132,7 +140,8 @@ class LaidOutConvolution:
             self.weight, *place, list(inputs.shape)
         )
         run = torch.ops.mkldnn._convolution_pointwise.default
-        return lambda values: run(values, weight, bias, *place, "none", [], "")
+        after = "relu" if self.rectified else "none"
+        return lambda values: run(values, weight, bias, *place, after, [], "")
 
     def _lay_out_transposed(self, factors: Tensor) -> Callable[[Tensor], Tensor]:
         layer = self.layer

@@ -54,7 +54,9 @@ class RelevancePropagation:
         back = self.clean if backward == forward else prepare(network, backward, device)
         self.dtype = back.dtype
         self.maps = {
-            layer.name: linear_map(layer, held.weight, held.bias)
+            layer.name: linear_map(
+                layer, held.weight, held.bias, layer.relu and not layer.closes_block
+            )
             for layer in network.layers
             if layer.is_linear
             for held in (self.clean.parameters[layer.name],)
@@ -119,7 +121,8 @@ class RelevancePropagation:
                 kept[layer.name] = self.maps[layer.name].forward(read[0])
                 outputs[layer.name] = run_layer(layer.parts[1], None, kept[layer.name], *read[1:])
             elif layer.is_linear:
-                outputs[layer.name] = rectify(layer, self.maps[layer.name].forward(read[0]))
+                sums = self.maps[layer.name].forward(read[0])
+                outputs[layer.name] = sums if layer.relu else rectify(layer, sums)
             else:
                 outputs[layer.name] = run_layer(layer, None, *read)
         return outputs, kept

@@ -74,15 +74,12 @@ class ZPlus:
             return lambda inputs, _, relevance: share(
                 [(inputs.clamp_min(0), means)], _lost_at_zero(relevance)
             )
-        positive = linear_map(layer, parameters.weight.clamp_min(0))
+        positive = _never_zero(layer, parameters.weight.clamp_min(0))
         if not signed:
-            return lambda inputs, _, relevance: share(
-                [(inputs, positive)], _lost_at_zero(relevance)
-            )
+            return lambda inputs, _, relevance: share([(inputs, positive)], _divided(relevance))
         negative = linear_map(layer, parameters.weight.clamp_max(0))
         return lambda inputs, _, relevance: share(
-            [(inputs.clamp_min(0), positive), (inputs.clamp_max(0), negative)],
-            _lost_at_zero(relevance),
+            [(inputs.clamp_min(0), positive), (inputs.clamp_max(0), negative)], _divided(relevance)
         )
 
     def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
@@ -212,22 +209,35 @@ def share(parts: Sequence[Part], scale: Callable[[Tensor], Tensor]) -> Tensor:
     return found
 
 
-def _lost_at_zero(relevance: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return R / d for denominators of zero or more; relevance is lost where they are zero.
+def _never_zero(layer: Layer, weight: Tensor) -> LinearMap:
+    """Return the map of weights whose sums are denominators, for `_divided`.
 
-    On a processor the result takes the place of the denominators.
+    Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by: any
+    finite stand-in loses that relevance exactly. On a processor it comes for free as a bias, which
+    vanishes beside any other sum. Kernels of other devices may transform their operands, so that
+    zeros do not stay exact there.
     """
+    if weight.device.type != "cpu":
+        return linear_map(layer, weight)
+    return linear_map(layer, weight, weight.new_full((layer.channels,), SMALLEST_DENOMINATOR))
+
+
+def _divided(relevance: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return R / d for sums of `_never_zero` maps, on a processor in their place."""
 
     def scale(total: Tensor) -> Tensor:
-        # Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by:
-        # any finite stand-in loses that relevance exactly, and costs less than choosing element by
-        # element. Kernels of other devices may transform their operands, so that zeros do not stay
-        # exact there.
         if total.device.type == "cpu":
-            return torch.div(relevance, total.clamp_min_(SMALLEST_DENOMINATOR), out=total)
+            return torch.div(relevance, total, out=total)
         return torch.where(total > 0, relevance / total, 0)
 
     return scale
+
+
+def _lost_at_zero(relevance: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return R / d for denominators of zero or more; relevance is lost where they are zero."""
+    return lambda total: _divided(relevance)(
+        total.clamp_min_(SMALLEST_DENOMINATOR) if total.device.type == "cpu" else total
+    )
 
 
 def _ratio(relevance: Tensor) -> Callable[[Tensor], Tensor]:
