@@ -17,10 +17,9 @@ import nce_sim as nce
 from nce_sim.cli.main import app
 from nce_sim.resilience import linear_map as module
 from nce_sim.resilience.linear_map import LaidOutConvolution, linear_map
-from nce_sim.resilience.ranking import pass_length
+from nce_sim.resilience.ranking import pass_length, ranking_block
 from nce_sim.resilience.relevance import RelevancePropagation
 from nce_sim.resilience.rules import Epsilon, Gamma, ZPlus
-from nce_sim.workload.execute import block_length
 from nce_sim.workload.layer import Kind, Layer
 from nce_sim.workload.layout import fast_layout
 
@@ -93,7 +92,7 @@ def test_an_image_counts_alike_in_any_pass(build):
     """Whole passes and one that is filled up: sums of the parts are those of the whole."""
     network = capture(build())
     count = pass_length(network) + 3
-    assert pass_length(network) <= block_length(network)
+    assert pass_length(network) <= ranking_block(network)
     whole = nce.rank(network, images(count), labels(count)).relevance
     alone = [
         nce.rank(network, images(count)[part], labels(count)[part]).relevance

@@ -34,7 +34,6 @@ from nce_sim.resilience.split import (
 )
 from nce_sim.seeding import generator
 from nce_sim.workload.execute import (
-    block_length,
     blocks,
     check_device,
     pad_block,
@@ -58,8 +57,11 @@ fit, an even number of them."""
 CACHED = 2**21
 """Outputs of one layer, of all images of a pass, that a processor's last cache can hold."""
 
-LEAST_PASS = 4
+LEAST_PASS = 2
 """Images of a pass even where they fit no cache: each pass reads all weights."""
+
+HELD = 2**26
+"""Outputs of all layers, of all images of a block, that are held at once."""
 
 FIRST_LOOK = 256
 """Images before it is first looked whether the order has settled."""
@@ -323,7 +325,7 @@ def check_ranking(
 
 def parts_of(network: Workload, images: int) -> list[slice]:
     """Cut images into the parts whose sums are added: a matter of network and number alone."""
-    block = block_length(network)
+    block = ranking_block(network)
     return list(blocks(images, max(2 * block, PART // (2 * block) * (2 * block))))
 
 
@@ -340,14 +342,22 @@ def sums_of_part(
     return running.sums()
 
 
+def ranking_block(network: Workload) -> int:
+    """Images in a block of ranking: 64, fewer for networks of very many neurons.
+
+    A property of the network alone, so that no result depends on workers or memory.
+    """
+    return max(1, min(64, HELD // network.neurons))
+
+
 def pass_length(network: Workload) -> int:
     """Images that go through the network at once: so few that the maps of a layer stay in a cache.
 
-    A property of the network alone, as `block_length` is, which it does not exceed.
+    A property of the network alone, as `ranking_block` is, which it does not exceed.
     """
     largest = max(prod(layer.out_shape) for layer in network.layers)
     fitting = 1 << max(CACHED // largest, 1).bit_length() - 1
-    return min(block_length(network), max(fitting, LEAST_PASS))
+    return min(ranking_block(network), max(fitting, LEAST_PASS))
 
 
 def add_parts(parts: Iterable[Sums]) -> Sums:
@@ -380,7 +390,7 @@ def ranking_of_sums(
             images=images,
             seed=None,
             precision=precision,
-            stability=correlation_of_scores(even, odd) if images > block_length(network) else None,
+            stability=correlation_of_scores(even, odd) if images > ranking_block(network) else None,
             fault=None if fault is None else str(fault),
         ),
         relevance,
@@ -453,7 +463,7 @@ def looks(network: Workload, images: int) -> set[int]:
     The first look is after 256, or the whole pairs of blocks below that, and each further one after
     twice as many: a matter of network and number alone. The last image needs no look.
     """
-    pair = 2 * block_length(network)
+    pair = 2 * ranking_block(network)
     first = max(pair, FIRST_LOOK // pair * pair)
     return {
         first << doubling for doubling in range(images.bit_length()) if first << doubling < images
@@ -506,29 +516,33 @@ class RunningSums:
         self, scores: BlockScores, images: Images, labels: Tensor, part: slice, device: str
     ) -> Iterator[int]:
         """Add the images of a part, block by block; yield how many were seen, from the first on."""
-        length = block_length(self._network)
-        # Other scores may hang on a whole block: those that draw faults do.
-        in_passes = isinstance(scores, RelevancePropagation | _Magnitudes)
-        at_once = pass_length(self._network) if in_passes else length
+        length = ranking_block(self._network)
         for number, place in enumerate(blocks(part.stop - part.start, length)):
             block = slice(part.start + place.start, part.start + place.stop)
-            some, targets = images[block], labels[block]
-            for taken in blocks(len(some), at_once):
-                inputs = fast_layout(pad_block(some[taken], at_once).to(device))
-                wanted = pad_block(targets[taken], at_once).to(device)
-                self._add(scores, inputs, wanted, taken.stop - taken.start, number % 2)
+            padded = fast_layout(pad_block(images[block], length).to(device))
+            targets = pad_block(labels[block], length).to(device)
+            counted, half = block.stop - block.start, self._halves[number % 2]
+            if isinstance(scores, RelevancePropagation):
+                self._propagate(scores, padded, targets, counted, half)
+            else:
+                for name, values in scores(padded, targets).items():
+                    half[name] += _total(values[:counted])
             yield block.stop
 
-    def _add(
-        self, scores: BlockScores, images: Tensor, labels: Tensor, counted: int, half: int
-    ) -> None:
-        """Add the scores of the first `counted` images of a pass to the even or the odd blocks."""
-        for name, values in scores(images, labels).items():
-            self._halves[half][name] += _total(values[:counted])
-        if isinstance(scores, RelevancePropagation):
-            for name, held in scores.crossing.items():
-                crossed = float(held[:counted].sum())
-                self._crossed[name] = self._crossed.get(name, 0.0) + crossed
+    def _propagate(
+        self, scores: RelevancePropagation, images: Tensor, labels: Tensor, counted: int,
+        half: dict[str, NDArray[np.float64]],
+    ) -> None:  # fmt: skip
+        """Add the relevance of the first `counted` images of a block to a half."""
+
+        def take(first: int, layer: str, relevance: Tensor, crossing: Tensor | None) -> None:
+            wanted = slice(counted - first)
+            half[layer] += _total(relevance[wanted])
+            if crossing is not None:
+                crossed = float(crossing[wanted].sum())
+                self._crossed[layer] = self._crossed.get(layer, 0.0) + crossed
+
+        scores.propagate(images, labels, counted, pass_length(self._network), take)
 
     def sums(self) -> Sums:
         """Return the sums so far, in the layers' shapes; they may share memory with later ones."""

@@ -5,7 +5,8 @@ relevance to the winner, the first of equals; a joining hands each branch its ch
 non-linearity hands on what it gets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,12 +14,16 @@ from torch.nn import functional
 
 from nce_sim.resilience.linear_map import linear_map
 from nce_sim.resilience.rules import Epsilon, Gamma, Rule, ZPlus
-from nce_sim.workload.execute import prepare, rectify, run_layer
+from nce_sim.workload.execute import pad_block, prepare, rectify, run_layer
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import INPUT, Kind, Layer
 
 PRECISIONS = ("float32", "mixed", "bf16")
 """Precisions of propagation."""
+
+Take = Callable[[int, str, Tensor, Tensor | None], None]
+"""Receives the place of a pass's first image, a layer's name, the relevance of its neurons in each
+image, and where the network branches what crosses the cut of the graph behind the layer."""
 
 _PASSES = {
     "float32": ("float32", "float32"),
@@ -70,48 +75,80 @@ class RelevancePropagation:
             for layer in network.layers
             if (layer.is_linear or layer.kind is Kind.AVERAGE_POOL) and layer.source != INPUT
         }
+        front = next(
+            (at for at, layer in enumerate(network.layers) if len(layer.out_shape) == 1), 0
+        )
+        self._front, self._tail = network.layers[:front], network.layers[front:]
         self.crossing: dict[str, Tensor] = {}
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return each neuron layer's relevance, images x the layer's shape, signed.
 
-        The type is that of the passes: float32, bfloat16 in mixed precision, or float64.
+        The type is that of the passes back: float32, bfloat16 or float64.
 
         `images` is a block in the layout of `Executable.images`, `labels` holds class indices.
         Of a network that branches, `crossing` has afterwards, for each neuron layer, the relevance
         of each image that crosses the cut of the graph behind that layer: all that its layers and
         those before it hold, pixels included.
         """
-        with torch.inference_mode():
-            return self._propagate(images, labels)
-
-    def _propagate(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        outputs, kept = self._run(self.clean.images(images))
-        last = outputs[self.network.output.name]
-        one_hot = functional.one_hot(labels, self.network.output.outputs).to(self.dtype)
-        start = self.rule.start(last.flatten(1).to(self.dtype), one_hot).reshape(last.shape)
-        waiting: dict[str, Tensor] = {self.network.output.name: start}
         found: dict[str, Tensor] = {}
-        branches = self.network.beyond_chain is not None
-        for layer in reversed(self.network.layers):
-            relevance = waiting[layer.name]
-            if layer.has_neurons:
-                found[layer.name] = relevance
-                if branches:
-                    self.crossing[layer.name] = _held(waiting)
-            del waiting[layer.name]
-            for source, part in self._step_back(layer, outputs, kept, relevance):
-                waiting[source] = waiting[source] + part if source in waiting else part
+
+        def take(_: int, layer: str, relevance: Tensor, crossing: Tensor | None) -> None:
+            found[layer] = relevance
+            if crossing is not None:
+                self.crossing[layer] = crossing
+
+        self.propagate(images, labels, len(images), len(images), take)
         return found
 
-    def _run(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return every layer's outputs, and what else the way back needs.
+    @torch.inference_mode()
+    def propagate(
+        self, images: Tensor, labels: Tensor, counted: int, length: int, take: Take
+    ) -> None:
+        """Hand the relevance of a block's first `counted` images to `take`, layer by layer.
 
-        That is the places of a max pooling's winners, and the sums of a layer that closes a block.
+        Maps go through the network `length` images at a time, so that they stay in a cache. From
+        the first layer without maps on the whole block goes at once: fully connected layers are
+        bound by reading their weights. `images` and `labels` are as when called, of a whole block.
         """
-        outputs: dict[str, Tensor] = {INPUT: images}
-        kept: dict[str, Tensor] = {}
-        for layer in self.network.layers:
+        whole = self.clean.images(images)
+        starts = range(0, counted, length)
+        passes = [_Values({INPUT: whole[at : at + length]}, {}) for at in starts]
+        for values in passes:
+            self._run(self._front, values)
+        joined = _join(passes, {source for layer in self._tail for source in layer.sources})
+        tail = _Values({name: pad_block(each, len(whole)) for name, each in joined.items()}, {})
+        self._run(self._tail, tail)
+        waiting = self._start(tail.outputs[self.network.output.name], labels)
+        self._go_back(self._tail, tail, waiting, lambda *found: take(0, *found))
+        for at, values in zip(starts, passes, strict=True):
+            some = {name: each[at : at + length] for name, each in waiting.items()}
+            self._go_back(self._front, values, some, lambda *found, at=at: take(at, *found))
+
+    def _start(self, last: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the relevance that the network's outputs start from."""
+        one_hot = functional.one_hot(labels, self.network.output.outputs).to(self.dtype)
+        start = self.rule.start(last.flatten(1).to(self.dtype), one_hot).reshape(last.shape)
+        return {self.network.output.name: start}
+
+    def _go_back(
+        self, layers: Sequence[Layer], values: "_Values", waiting: dict[str, Tensor],
+        take: Callable[[str, Tensor, Tensor | None], None],
+    ) -> None:  # fmt: skip
+        """Take relevance from the outputs of `layers`, in `waiting`, back to what they read."""
+        branches = self.network.beyond_chain is not None
+        for layer in reversed(layers):
+            relevance = waiting[layer.name]
+            if layer.has_neurons:
+                take(layer.name, relevance, _held(waiting) if branches else None)
+            del waiting[layer.name]
+            for source, part in self._step_back(layer, values, relevance):
+                waiting[source] = waiting[source] + part if source in waiting else part
+
+    def _run(self, layers: Sequence[Layer], values: "_Values") -> None:
+        """Compute the outputs of `layers`."""
+        outputs, kept = values.outputs, values.kept
+        for layer in layers:
             read = [outputs[source] for source in layer.sources]
             if layer.kind is Kind.MAX_POOL:
                 outputs[layer.name], kept[layer.name] = functional.max_pool2d(
@@ -125,16 +162,15 @@ class RelevancePropagation:
                 outputs[layer.name] = sums if layer.relu else rectify(layer, sums)
             else:
                 outputs[layer.name] = run_layer(layer, None, *read)
-        return outputs, kept
 
     def _step_back(
-        self, layer: Layer, outputs: Mapping[str, Tensor], kept: Mapping[str, Tensor],
-        relevance: Tensor,
-    ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
+        self, layer: Layer, values: "_Values", relevance: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yield the relevance of each source of a layer from that of its outputs.
 
         Of pixels only what they hold together counts: images x 1.
         """
+        outputs, kept = values.outputs, values.kept
         if layer.closes_block:
             own = kept[layer.name].to(self.dtype)
             others = [outputs[source].to(self.dtype) for source in layer.others]
@@ -171,6 +207,27 @@ class RelevancePropagation:
                 return functional.pad(relevance, (-left, -right, -top, -bottom))
             case _:
                 return self.steps[layer.name](inputs, own, relevance)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What a pass of images made of the network: `outputs` of layers, and the input.
+
+    `kept` is what else the way back needs: the places of a max pooling's winners, and the sums of a
+    layer that closes a residual block.
+    """
+
+    outputs: dict[str, Tensor]
+    kept: dict[str, Tensor]
+
+
+def _join(passes: Sequence[_Values], names: Collection[str]) -> dict[str, Tensor]:
+    """Return those outputs of all passes that have one of `names`, each as one tensor."""
+    return {
+        name: torch.cat([values.outputs[name] for values in passes])
+        for name in passes[0].outputs
+        if name in names
+    }
 
 
 def _pixels(source: str, relevance: Tensor) -> Tensor:
