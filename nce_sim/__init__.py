@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nce_sim.faults.sites import Site
     from nce_sim.machine.engine import Run, simulate
     from nce_sim.protection.coverage import Coverage, coverage
-    from nce_sim.resilience.correlation import rank_correlation
+    from nce_sim.resilience.correlation import layer_correlations, rank_correlation
     from nce_sim.resilience.ranking import Ranking, rank
     from nce_sim.resilience.split import Alignment, Split
     from nce_sim.safety.assessment import Safety, SafetyInputs
@@ -90,6 +90,7 @@ _HOMES = {
     "expected_damage": "nce_sim.faults.lane_damage",
     "inject": "nce_sim.accuracy.inject",
     "latencies": "nce_sim.accuracy.latency",
+    "layer_correlations": "nce_sim.resilience.correlation",
     "load_data": "nce_sim.workload.datasets",
     "load_machine": "nce_sim.config.machine",
     "load_model": "nce_sim.workload.models",
@@ -110,9 +111,9 @@ __all__ = [
     "ProtectionShare", "RandomValue", "Ranking", "Run", "Safety", "SafetyEffort", "SafetyInputs",
     "Single", "Site", "Split", "StuckAt", "Transient", "VoltageTable", "Workload", "Zero",
     "assess_safety", "calibrate", "coverage", "evaluate", "exhaustive_damage", "expected_damage",
-    "inject", "latencies", "load_data", "load_machine", "load_model", "load_voltage",
-    "mean_activation", "price", "protection_share", "rank",
-    "rank_correlation", "rank_in_loop", "simulate",
+    "inject", "latencies", "layer_correlations", "load_data", "load_machine", "load_model",
+    "load_voltage", "mean_activation", "price", "protection_share", "rank", "rank_correlation",
+    "rank_in_loop", "simulate",
 ]  # fmt: skip
 
 

@@ -182,6 +182,7 @@ def test_an_images_score_does_not_depend_on_those_beside_it(network, method):
 
 
 @pytest.mark.parametrize("method", ["lrp-epsilon", "lrp-gamma", "fisher", "conductance"])
-def test_only_lrp_is_mixed(network, method):
-    with pytest.raises(nce.InputError, match=f"{method} knows float32"):
-        nce.rank(network, images(2), labels(2), method, precision="mixed")
+@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+def test_only_lrp_knows_other_precisions(network, method, precision):
+    with pytest.raises(nce.InputError, match=f"'{precision}': {method} knows float32"):
+        nce.rank(network, images(2), labels(2), method, precision=precision)

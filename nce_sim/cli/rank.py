@@ -60,7 +60,12 @@ def rank_neurons(
         ),
     ] = None,
     data: DataOption = None,
-    precision: Annotated[str, typer.Option(help="float32, or mixed (lrp only).")] = "float32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32; of lrp also mixed (relevance in bfloat16) or bf16 (the network as well)."
+        ),
+    ] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     additions: Annotated[
         str | None,

@@ -19,11 +19,10 @@ from torch import Tensor
 from nce_sim.faults.injection import BlockDraws, Injector
 from nce_sim.faults.models import FaultModel, check_whole
 from nce_sim.resilience.damage import Sensitivity, objective_of
-from nce_sim.resilience.ranking import Progress, Ranking, rank, sum_over_blocks
+from nce_sim.resilience.ranking import Progress, Ranking, rank, ranking_block, sum_over_blocks
 from nce_sim.resilience.split import Split
 from nce_sim.workload.execute import (
     Executable,
-    block_length,
     blocks,
     forward,
     pad_places,
@@ -94,7 +93,7 @@ def rank_in_loop(
 
 def _draws(executable: Executable, seed: int, step: int, images: int) -> Iterator[BlockDraws]:
     """Yield the random numbers of each block of images; a step is a realisation of its own."""
-    length = block_length(executable.network)
+    length = ranking_block(executable.network)
     for block in blocks(images, length):
         places = pad_places(range(block.start, block.stop), length)
         yield BlockDraws(executable, seed, FIRST_REALISATION + step, places)

@@ -28,13 +28,7 @@ def rank_correlation(first: "Ranking", second: "Ranking", kind: Correlation = "s
     Raises InputError for an unknown kind, for rankings of different networks, and for a ranking
     that finds all neurons alike, which has no order.
     """
-    if kind not in CORRELATIONS:
-        raise InputError(f"unknown correlation '{kind}': known are {', '.join(CORRELATIONS)}")
-    if first.origin.network_identity != second.origin.network_identity:
-        raise InputError(
-            f"rankings by '{first.origin.method}' and '{second.origin.method}' are of different "
-            f"networks, '{first.origin.network}' and '{second.origin.network}'"
-        )
+    _check_comparable(first, second, kind)
     found = correlation_of_scores(first.relevance, second.relevance, kind)
     if found is None:
         raise InputError(
@@ -42,6 +36,32 @@ def rank_correlation(first: "Ranking", second: "Ranking", kind: Correlation = "s
             f"alike: it has no order to compare"
         )
     return found
+
+
+def layer_correlations(
+    first: "Ranking", second: "Ranking", kind: Correlation = "spearman"
+) -> dict[str, float | None]:
+    """Return the rank correlation of two rankings within each layer, by its name.
+
+    It is None for a layer whose neurons one of them finds all alike. Raises InputError as
+    `rank_correlation` does for an unknown kind and different networks.
+    """
+    _check_comparable(first, second, kind)
+    return {
+        name: correlation_of_scores({name: scores}, {name: second.relevance[name]}, kind)
+        for name, scores in first.relevance.items()
+    }
+
+
+def _check_comparable(first: "Ranking", second: "Ranking", kind: Correlation) -> None:
+    """Raise InputError for an unknown kind of correlation and for rankings of two networks."""
+    if kind not in CORRELATIONS:
+        raise InputError(f"unknown correlation '{kind}': known are {', '.join(CORRELATIONS)}")
+    if first.origin.network_identity != second.origin.network_identity:
+        raise InputError(
+            f"rankings by '{first.origin.method}' and '{second.origin.method}' are of different "
+            f"networks, '{first.origin.network}' and '{second.origin.network}'"
+        )
 
 
 def correlation_of_scores(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import Protocol, get_args
 from zipfile import BadZipFile
@@ -20,7 +21,7 @@ from nce_sim.resilience.baselines import SCORES, GradientScores
 from nce_sim.resilience.conductance import conductance
 from nce_sim.resilience.correlation import correlation_of_scores
 from nce_sim.resilience.damage import DamageScores, Damaging
-from nce_sim.resilience.relevance import RULES, RelevancePropagation
+from nce_sim.resilience.relevance import PRECISIONS, RULES, RelevancePropagation
 from nce_sim.resilience.rules import Additions, ZPlus
 from nce_sim.resilience.split import (
     Alignment,
@@ -33,7 +34,6 @@ from nce_sim.resilience.split import (
 )
 from nce_sim.seeding import generator
 from nce_sim.workload.execute import (
-    block_length,
     blocks,
     check_device,
     pad_block,
@@ -53,6 +53,15 @@ Progress = Callable[[int, int], None]
 PART = 4096
 """Images whose sums are one term, however many workers share the terms: as many whole blocks as
 fit, an even number of them."""
+
+CACHED = 2**21
+"""Outputs of one layer, of all images of a pass, that a processor's last cache can hold."""
+
+LEAST_PASS = 2
+"""Images of a pass even where they fit no cache: each pass reads all weights."""
+
+HELD = 2**26
+"""Outputs of all layers, of all images of a block, that are held at once."""
 
 FIRST_LOOK = 256
 """Images before it is first looked whether the order has settled."""
@@ -259,7 +268,8 @@ def rank(
     the damage that is expected from it. `additions`, with "lrp", says by what a residual addition
     shares relevance among its branches: by their positive parts, or by what they add ("signed"),
     where credit of both signs arises and counts by its magnitude. `precision` is "float32" or, for
-    "lrp", "mixed". Images are streamed in blocks: memory does not grow with their number.
+    "lrp", "mixed" or "bf16": see `RelevancePropagation`. Images are streamed in blocks: memory does
+    not grow with their number.
 
     `stop_at` ends the ranking early: as soon as the Spearman correlation between the rankings of
     the even and of the odd blocks is at least that much, after one of the numbers of images that
@@ -307,15 +317,15 @@ def check_ranking(
         raise InputError(f"ranking by '{method}' needs images and labels; only 'random' does not")
     network.check_images(images)
     network.check_labels(images, labels)
-    known = ("float32", "mixed") if method == "lrp" else ("float32",)
+    known = PRECISIONS if method == "lrp" else ("float32",)
     if precision not in known:
-        raise InputError(f"precision '{precision}': {method} knows {' and '.join(known)}")
+        raise InputError(f"precision '{precision}': {method} knows {', '.join(known)}")
     check_device(device)
 
 
 def parts_of(network: Workload, images: int) -> list[slice]:
     """Cut images into the parts whose sums are added: a matter of network and number alone."""
-    block = block_length(network)
+    block = ranking_block(network)
     return list(blocks(images, max(2 * block, PART // (2 * block) * (2 * block))))
 
 
@@ -330,6 +340,24 @@ def sums_of_part(
     for _ in running.take(scores, images, labels, part, device):
         pass
     return running.sums()
+
+
+def ranking_block(network: Workload) -> int:
+    """Images in a block of ranking: 64, fewer for networks of very many neurons.
+
+    A property of the network alone, so that no result depends on workers or memory.
+    """
+    return max(1, min(64, HELD // network.neurons))
+
+
+def pass_length(network: Workload) -> int:
+    """Images that go through the network at once: so few that the maps of a layer stay in a cache.
+
+    A property of the network alone, as `ranking_block` is, which it does not exceed.
+    """
+    largest = max(prod(layer.out_shape) for layer in network.layers)
+    fitting = 1 << max(CACHED // largest, 1).bit_length() - 1
+    return min(ranking_block(network), max(fitting, LEAST_PASS))
 
 
 def add_parts(parts: Iterable[Sums]) -> Sums:
@@ -362,7 +390,7 @@ def ranking_of_sums(
             images=images,
             seed=None,
             precision=precision,
-            stability=correlation_of_scores(even, odd) if images > block_length(network) else None,
+            stability=correlation_of_scores(even, odd) if images > ranking_block(network) else None,
             fault=None if fault is None else str(fault),
         ),
         relevance,
@@ -435,7 +463,7 @@ def looks(network: Workload, images: int) -> set[int]:
     The first look is after 256, or the whole pairs of blocks below that, and each further one after
     twice as many: a matter of network and number alone. The last image needs no look.
     """
-    pair = 2 * block_length(network)
+    pair = 2 * ranking_block(network)
     first = max(pair, FIRST_LOOK // pair * pair)
     return {
         first << doubling for doubling in range(images.bit_length()) if first << doubling < images
@@ -488,23 +516,33 @@ class RunningSums:
         self, scores: BlockScores, images: Images, labels: Tensor, part: slice, device: str
     ) -> Iterator[int]:
         """Add the images of a part, block by block; yield how many were seen, from the first on."""
-        length = block_length(self._network)
+        length = ranking_block(self._network)
         for number, place in enumerate(blocks(part.stop - part.start, length)):
             block = slice(part.start + place.start, part.start + place.stop)
             padded = fast_layout(pad_block(images[block], length).to(device))
             targets = pad_block(labels[block], length).to(device)
-            counted = torch.zeros(length, device=device)
-            counted[: block.stop - block.start] = 1
-            for name, values in scores(padded, targets).items():
-                # A product with a vector reads the maps in their order in memory; a plain sum does
-                # not.
-                total = counted.to(values.dtype) @ rows_by_position(values)
-                self._halves[number % 2][name] += total.float().cpu().numpy()
+            counted, half = block.stop - block.start, self._halves[number % 2]
             if isinstance(scores, RelevancePropagation):
-                for name, held in scores.crossing.items():
-                    crossed = float((counted * held).sum())
-                    self._crossed[name] = self._crossed.get(name, 0.0) + crossed
+                self._propagate(scores, padded, targets, counted, half)
+            else:
+                for name, values in scores(padded, targets).items():
+                    half[name] += _total(values[:counted])
             yield block.stop
+
+    def _propagate(
+        self, scores: RelevancePropagation, images: Tensor, labels: Tensor, counted: int,
+        half: dict[str, NDArray[np.float64]],
+    ) -> None:  # fmt: skip
+        """Add the relevance of the first `counted` images of a block to a half."""
+
+        def take(first: int, layer: str, relevance: Tensor, crossing: Tensor | None) -> None:
+            wanted = slice(counted - first)
+            half[layer] += _total(relevance[wanted])
+            if crossing is not None:
+                crossed = float(crossing[wanted].sum())
+                self._crossed[layer] = self._crossed.get(layer, 0.0) + crossed
+
+        scores.propagate(images, labels, counted, pass_length(self._network), take)
 
     def sums(self) -> Sums:
         """Return the sums so far, in the layers' shapes; they may share memory with later ones."""
@@ -514,6 +552,18 @@ class RunningSums:
             for half in self._halves
         )
         return Sums(even, odd, dict(self._crossed))
+
+
+def _total(scores: Tensor) -> NDArray[np.float32]:
+    """Return the sum over images in float32, whatever the type, in the order of positions.
+
+    Image by image reads the maps in their order in memory; torch's own sum does not.
+    """
+    rows = rows_by_position(scores)
+    total = torch.zeros_like(rows[0], dtype=torch.float32)
+    for row in rows:
+        total.add_(row)
+    return total.cpu().numpy()
 
 
 def _random_ranking(network: Workload, seed: int) -> Ranking:

@@ -4,9 +4,9 @@ Every rule hands the relevance R_k of an output to the inputs in proportion to c
 
     R_j = sum_k  z_jk / d_k  R_k
 
-and differs in z_jk and in the denominator d_k; `ZPlus`, `Epsilon` and `Gamma` say how. This is one
-step back through the map d whose terms are the z_jk: R = y * grad(d)(y)[R_k / d_k], so that
-convolutions, fully connected layers and average pooling share one function.
+and differs in z_jk and in the denominator d_k; `ZPlus`, `Epsilon` and `Gamma` say how. The z_jk are
+y_j times a weight, so that this is y_j times the step back of a linear map with those weights from
+R_k / d_k: convolutions, fully connected layers and average pooling share one function.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from nce_sim.workload.execute import linear_part, run_layer
+from nce_sim.resilience.linear_map import LinearMap, linear_map
 from nce_sim.workload.graph import Parameters
 from nce_sim.workload.layer import Layer
 
@@ -28,8 +28,8 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 Additions = Literal["positive", "signed"]
 """By what an addition shares relevance: the positive parts of its branches, or what they add."""
 
-Part = tuple[Tensor, Tensor | None]
-"""Inputs and the weights that they meet; None where the layer has none."""
+Part = tuple[Tensor, LinearMap]
+"""Inputs, and the map from them to the sums of their contributions."""
 
 
 class Rule(Protocol):
@@ -70,20 +70,16 @@ class ZPlus:
     def step(self, layer: Layer, parameters: Parameters | None, signed: bool) -> Step:
         """Return the step back through `layer`; weights are split once, here."""
         if parameters is None:
+            means = linear_map(layer, None)
             return lambda inputs, _, relevance: share(
-                layer, [(inputs.clamp_min(0), None)], None, _lost_at_zero(relevance)
+                [(inputs.clamp_min(0), means)], _lost_at_zero(relevance)
             )
-        positive = parameters.weight.clamp_min(0)
+        positive = _never_zero(layer, parameters.weight.clamp_min(0))
         if not signed:
-            return lambda inputs, _, relevance: share(
-                layer, [(inputs, positive)], None, _lost_at_zero(relevance)
-            )
-        negative = parameters.weight.clamp_max(0)
+            return lambda inputs, _, relevance: share([(inputs, positive)], _divided(relevance))
+        negative = linear_map(layer, parameters.weight.clamp_max(0))
         return lambda inputs, _, relevance: share(
-            layer,
-            [(inputs.clamp_min(0), positive), (inputs.clamp_max(0), negative)],
-            None,
-            _lost_at_zero(relevance),
+            [(inputs.clamp_min(0), positive), (inputs.clamp_max(0), negative)], _divided(relevance)
         )
 
     def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
@@ -116,9 +112,9 @@ class Epsilon:
     def step(self, layer: Layer, parameters: Parameters | None, signed: bool) -> Step:  # noqa: ARG002
         """Return the step back through `layer`."""
         weight, bias = (None, None) if parameters is None else (parameters.weight, parameters.bias)
-
+        whole = linear_map(layer, weight, bias)
         return lambda inputs, _, relevance: share(
-            layer, [(inputs, weight)], bias, lambda total: self._ratio(relevance, total)
+            [(inputs, whole)], lambda total: self._ratio(relevance, total)
         )
 
     def among(self, branches: Sequence[Tensor], relevance: Tensor) -> list[Tensor]:
@@ -156,8 +152,16 @@ class Gamma:
         weight, bias = (None, None) if parameters is None else (parameters.weight, parameters.bias)
         output_signs = (1,) if layer.relu or (weight is None and not signed) else (1, -1)
         input_signs = (1, -1) if signed else (1,)
-        weights = {sign: self._favour(weight, sign) for sign in {1, *input_signs, *output_signs}}
-        biases = {sign: self._favour(bias, sign) for sign in output_signs}
+        # The bias meets no input: it goes with the first part, whatever its sign.
+        maps = {
+            (sign, output_sign): linear_map(
+                layer,
+                self._favour(weight, sign * output_sign),
+                self._favour(bias, output_sign) if sign == input_signs[0] else None,
+            )
+            for sign in input_signs
+            for output_sign in output_signs
+        }
 
         def back(inputs: Tensor, outputs: Tensor, relevance: Tensor) -> Tensor:
             found = torch.zeros_like(inputs)
@@ -167,9 +171,9 @@ class Gamma:
                     side = _side(inputs, sign) if signed else inputs
                     if weight is None and sign == output_sign:
                         side = side * (1 + self.gamma)  # of a mean all weights are positive
-                    parts.append((side, weights[sign * output_sign]))
+                    parts.append((side, maps[sign, output_sign]))
                 chosen = torch.where(output_sign * outputs > 0, relevance, 0)
-                found += share(layer, parts, biases[output_sign], _ratio(chosen))
+                found += share(parts, _ratio(chosen))
             return found
 
         return back
@@ -188,47 +192,52 @@ class Gamma:
         return None if values is None else values + self.gamma * _side(values, sign)
 
 
-def share(
-    layer: Layer,
-    parts: Sequence[Part],
-    bias: Tensor | None,
-    scale: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Share relevance among the inputs of `layer` in proportion to their contributions.
+def share(parts: Sequence[Part], scale: Callable[[Tensor], Tensor]) -> Tensor:
+    """Share relevance among the inputs of a layer in proportion to their contributions.
 
-    The contributions are those of all `parts`, and `scale` returns R_k / d_k from their sum with
-    the bias. Returns relevance in the shape and type of the inputs; the bias keeps its share.
+    The contributions are those of all `parts`; `scale` returns R_k / d_k from their sums, which it
+    may overwrite. Returns relevance in the shape and type of the inputs. A bias of a map is in the
+    sums, and so keeps its share.
     """
-    inputs = [y.detach().requires_grad_() for y, _ in parts]
-    with torch.enable_grad():
-        maps = [
-            run_layer(layer, None, y)
-            if weight is None
-            else linear_part(layer, weight, bias if number == 0 else None, y)
-            for number, (y, (_, weight)) in enumerate(zip(inputs, parts, strict=True))
-        ]
-        total = sum(maps[1:], maps[0])
-    with torch.no_grad():
-        factors = scale(total)
-    gradients = torch.autograd.grad(total, inputs, factors)
-    with torch.no_grad():
-        shares = [y * gradient for y, gradient in zip(inputs, gradients, strict=True)]
-        return sum(shares[1:], shares[0])
+    total, *more = (part.forward(inputs) for inputs, part in parts)
+    for sums in more:
+        total += sums
+    factors = scale(total)
+    found, *others = (part.back(factors, inputs).mul_(inputs) for inputs, part in parts)
+    for shares in others:
+        found += shares
+    return found
+
+
+def _never_zero(layer: Layer, weight: Tensor) -> LinearMap:
+    """Return the map of weights whose sums are denominators, for `_divided`.
+
+    Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by: any
+    finite stand-in loses that relevance exactly. On a processor it comes for free as a bias, which
+    vanishes beside any other sum. Kernels of other devices may transform their operands, so that
+    zeros do not stay exact there.
+    """
+    if weight.device.type != "cpu":
+        return linear_map(layer, weight)
+    return linear_map(layer, weight, weight.new_full((layer.channels,), SMALLEST_DENOMINATOR))
+
+
+def _divided(relevance: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return R / d for sums of `_never_zero` maps, on a processor in their place."""
+
+    def scale(total: Tensor) -> Tensor:
+        if total.device.type == "cpu":
+            return torch.div(relevance, total, out=total)
+        return torch.where(total > 0, relevance / total, 0)
+
+    return scale
 
 
 def _lost_at_zero(relevance: Tensor) -> Callable[[Tensor], Tensor]:
     """Return R / d for denominators of zero or more; relevance is lost where they are zero."""
-
-    def scale(total: Tensor) -> Tensor:
-        # Where a denominator is 0, every contribution to it is 0 too, whatever it is divided by:
-        # any finite stand-in loses that relevance exactly, and costs less than choosing element by
-        # element. Kernels of other devices may transform their operands, so that zeros do not stay
-        # exact there.
-        if total.device.type == "cpu":
-            return relevance / total.clamp_min(SMALLEST_DENOMINATOR)
-        return torch.where(total > 0, relevance / total, 0)
-
-    return scale
+    return lambda total: _divided(relevance)(
+        total.clamp_min_(SMALLEST_DENOMINATOR) if total.device.type == "cpu" else total
+    )
 
 
 def _ratio(relevance: Tensor) -> Callable[[Tensor], Tensor]:
