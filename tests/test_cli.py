@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy(command):
     asked = [sys.executable, "-c", SHOW_HELP, *command, "--help"]
     shown = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
     assert "Usage" in shown.stdout
-    heavy = {"torch", "numpy", "scipy", "pandas", "matplotlib", "simpy", "pydantic", "optuna"}
+    heavy = {"torch", "numpy", "scipy", "pandas", "matplotlib", "simpy", "optuna"}
     assert not heavy & set(shown.stderr.split())
 
 
