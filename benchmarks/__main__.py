@@ -16,22 +16,20 @@ import os
 import platform
 from pathlib import Path
 
-import torch
-
 from benchmarks.options import Options
 from benchmarks.peers import version
 from benchmarks.table import Result
 
 GROUPS = {
-    "lrp": "lrp",
-    "faults": "faults",
-    "machine": "machine",
-    "memory": "memory",
-    "sweep": "sweep",
-    "start": "start",
-    "run": "main_job",
+    "lrp": ("lrp", "ranking by LRP"),
+    "faults": ("faults", "inference with faults in every neuron"),
+    "machine": ("machine", "simulation of the machine"),
+    "memory": ("memory", "memory of ranking by LRP"),
+    "sweep": ("sweep", "points of a sweep"),
+    "start": ("start", "start of the command line"),
+    "run": ("main_job", "`nce-sim run`, the default study"),
 }
-"""Names of groups, and their modules."""
+"""Groups by name: their module, which is imported when it is measured, and their title."""
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -39,8 +37,8 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     arguments = _parser().parse_args()
     if arguments.list:
-        for name, module in GROUPS.items():
-            print(f"{name:8s} {_module(module).TITLE}")
+        for name, (_, title) in GROUPS.items():
+            print(f"{name:8s} {title}")
         return
     options = Options(arguments.rounds, arguments.quick, arguments.scale_sim)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -54,14 +52,17 @@ def main() -> None:
 
 def measured(name: str, options: Options) -> Result:
     """Return what one group finds, and what it was measured with and on."""
-    module = _module(GROUPS[name])
+    place, title = GROUPS[name]
+    module = importlib.import_module(f"benchmarks.{place}")
     settings = environment(options)
     settings |= {package: version(package) for package in module.PACKAGES}
-    return Result(name, module.TITLE, settings, module.measure(options))
+    return Result(name, title, settings, module.measure(options))
 
 
 def environment(options: Options) -> dict[str, str]:
     """Return what the figures depend on; `busy` is the load by others when a group begins."""
+    import torch
+
     amx = "with" if torch.cpu._is_amx_tile_supported() else "without"
     return {
         "rounds": f"{options.rounds}" + (", few images" if options.quick else ""),
@@ -82,10 +83,6 @@ def write_table(folder: Path) -> None:
     found = [Result.read(file) for file in files if file.is_file()]
     text = "# What nce-sim costs, beside its peers\n\nMade by `python -m benchmarks`.\n\n"
     (folder / "results.md").write_text(text + "\n".join(each.to_markdown() for each in found))
-
-
-def _module(name: str):
-    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _processor() -> str:

@@ -17,7 +17,6 @@ from benchmarks.timing import Job, alternate
 from nce_sim.accuracy.evaluate import Variant, predict_variants
 from nce_sim.workload.execute import has_fast_bfloat16
 
-TITLE = "inference with faults in every neuron"
 PACKAGES = ("mrfi", "pytorchfi")
 
 P = 0.1

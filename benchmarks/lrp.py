@@ -21,7 +21,6 @@ from nce_sim.errors import InputError
 from nce_sim.resilience.ranking import check_ranking
 from nce_sim.resilience.relevance import RULES, RelevancePropagation
 
-TITLE = "ranking by LRP"
 PACKAGES = ("zennit", "captum")
 
 PASSES = "plain channels_last passes"

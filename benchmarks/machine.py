@@ -24,7 +24,6 @@ from nce_sim.workload.graph import Workload
 from nce_sim.workload.layer import Kind
 from nce_sim.workload.zoo.allcnn import all_cnn_c
 
-TITLE = "simulation of the machine"
 PACKAGES = ("scalesim",)
 
 PEER_ROUNDS = 3

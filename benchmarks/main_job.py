@@ -9,7 +9,6 @@ from benchmarks.options import Options
 from benchmarks.table import Row
 from benchmarks.timing import attempt
 
-TITLE = "`nce-sim run`, the default study"
 PACKAGES = ()
 
 

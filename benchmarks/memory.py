@@ -6,7 +6,6 @@ from benchmarks.options import Options
 from benchmarks.table import Row
 from benchmarks.timing import attempt
 
-TITLE = "memory of ranking by LRP"
 PACKAGES = ()
 
 FEW, MANY = 256, 1024

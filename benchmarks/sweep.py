@@ -27,7 +27,6 @@ from nce_sim.study.resources import Resources
 from nce_sim.study.store import Store
 from nce_sim.study.sweep import plan_sweep, run_sweep
 
-TITLE = "points of a sweep"
 PACKAGES = ()
 
 COST_ROUNDS = 3
