@@ -1,4 +1,7 @@
-"""Inference of All-CNN-C with every neuron zeroed with p, by other fault injectors."""
+"""Inference of All-CNN-C with every neuron zeroed with p, by other fault injectors.
+
+They take the module in torch's default memory format: MRFI fails on channels_last.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ import torch
 from benchmarks.cases import Case
 from benchmarks.peers import load
 from benchmarks.timing import Job
+from nce_sim.workload.models import load_module
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def _pytorchfi(case: Case, p: float) -> Job:
     core = load("pytorchfi.core")
     logging.getLogger().setLevel(logging.ERROR)
     images = case.images
-    injector = core.fault_injection(case.module(), len(images), list(images.shape[1:]))
+    injector = core.fault_injection(load_module(case.model), len(images), list(images.shape[1:]))
     shapes = [(len(images), *shape[1:]) for shape in injector.output_size]
 
     def run() -> None:
@@ -59,11 +63,10 @@ def _mrfi(case: Case, p: float) -> Job:
         "error_mode": {"method": "SetZero"},
         "module_type": ["ReLU"],
     }
-    faulty = mrfi.MRFI(case.module(), mrfi.EasyConfig({"faultinject": [strike]}))
-    (images, _), *_ = case.batches()
+    faulty = mrfi.MRFI(load_module(case.model), mrfi.EasyConfig({"faultinject": [strike]}))
 
     def run() -> None:
         with torch.inference_mode():
-            faulty(images)
+            faulty(case.images)
 
     return run
