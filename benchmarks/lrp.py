@@ -2,7 +2,8 @@
 
 All take the same images, in channels_last, and find the relevance of every neuron, summed over the
 images; the peers with rules that equal nce-sim's (`lrp_peers.py`), so that relevances can be
-compared.
+compared. "LRP" of nce-sim is all that grows with the number of images, "rank" a whole ranking, with
+preparing the weights and sorting the neurons.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from benchmarks.options import Options
 from benchmarks.table import Row
 from benchmarks.timing import Job, alternate, attempt
 from nce_sim.errors import InputError
-from nce_sim.resilience.ranking import check_ranking
+from nce_sim.resilience.ranking import check_ranking, sum_over_blocks
 from nce_sim.resilience.relevance import RULES, RelevancePropagation
 
 PACKAGES = ("zennit", "captum")
@@ -48,10 +49,14 @@ def measure(options: Options) -> list[Row]:
 def timed(case: Case, rounds: int) -> list[Row]:
     """Time all ways to rank, and a plain forward pass, in turns."""
 
-    def ranked(method: str, precision: str) -> Job:
-        return lambda: nce.rank(
-            case.network, case.images, case.labels, method, precision=precision
+    def scored(precision: str) -> Job:
+        scores = RelevancePropagation(case.network, RULES["lrp"], precision)
+        return lambda: sum_over_blocks(
+            case.network, scores, case.images, case.labels, "cpu", None
         )  # fmt: skip
+
+    def ranked(method: str) -> Job:
+        return lambda: nce.rank(case.network, case.images, case.labels, method)
 
     def by_peer(relevance: Relevance) -> Job:
         module, batches = case.module(), case.batches()
@@ -63,8 +68,9 @@ def timed(case: Case, rounds: int) -> list[Row]:
         of + "plain pass, default layout": lambda: case.plain(channels_last=False),
     }
     for precision in precisions(case):
-        makers[of + f"nce-sim LRP {precision}"] = lambda p=precision: ranked("lrp", p)
-    makers[of + "nce-sim gradient"] = lambda: ranked("gradient", "float32")
+        makers[of + f"nce-sim LRP {precision}"] = lambda p=precision: scored(p)
+    makers[of + "nce-sim rank lrp"] = lambda: ranked("lrp")
+    makers[of + "nce-sim rank gradient"] = lambda: ranked("gradient")
     for peer, relevance in PEERS.items():
         makers[of + peer] = lambda r=relevance: by_peer(r)
     times = alternate(makers, rounds)
@@ -72,7 +78,7 @@ def timed(case: Case, rounds: int) -> list[Row]:
     note = f"{len(case.images)} images in batches of {case.batch}"
     rows = [times.absolute(plain, note=note)]
     rows += [times.relative(name, plain, PASSES) for name in makers if name != plain]
-    return rows + [times.relative(of + peer, own, "nce-sim LRP float32 rankings") for peer in PEERS]
+    return rows + [times.relative(of + peer, own, "times of nce-sim LRP float32") for peer in PEERS]
 
 
 def precisions(case: Case) -> list[str]:
