@@ -26,6 +26,25 @@ def nce_sim(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+SHOW_HELP = """
+import sys
+from nce_sim.cli.main import main
+try:
+    main()
+except SystemExit:
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["list"]])
+def test_help_imports_nothing_heavy(command):
+    asked = [sys.executable, "-c", SHOW_HELP, *command, "--help"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    assert "Usage" in shown.stdout
+    heavy = {"torch", "numpy", "scipy", "pandas", "matplotlib", "simpy", "optuna"}
+    assert not heavy & set(shown.stderr.split())
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The main job, from a folder that is not the project's."""

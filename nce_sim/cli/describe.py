@@ -7,8 +7,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nce_sim.config.machine import list_machines, load_machine
-
 Rows = list[dict[str, str]]
 
 
@@ -55,6 +53,8 @@ def _models() -> Rows:
 
 
 def _machines() -> Rows:
+    from nce_sim.config.machine import list_machines, load_machine
+
     return [
         {"name": name, "description": load_machine(name).config.description}
         for name in list_machines()
