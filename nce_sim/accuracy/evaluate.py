@@ -394,7 +394,7 @@ def mean_activation(
     length = block_length(network, BLOCK)
 
     def sums_of(block: slice) -> tuple[int, dict[str, float]]:
-        sums = {}
+        sums: dict[str, float] = {}
 
         def add(layer: Layer, _: Tensor, output: Tensor) -> Tensor:
             rows = rows_by_position(output[: block.stop - block.start])

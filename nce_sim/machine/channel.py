@@ -149,7 +149,7 @@ class Channel:
             return self._take(self._turn[0], passed)
         last, grants = self._grants(passed)
         self._first = (last + 1) % len(self.ports)
-        completed = None
+        completed: Transfer | None = None
         for place, grant in zip(self._turn, grants, strict=True):
             completed = self._take(place, grant) or completed
         return completed
