@@ -204,7 +204,7 @@ def test_nothing_global_is_touched_by_an_evaluation_that_fails(monkeypatch, unto
             raise RuntimeError("in the middle")
         return top1(outputs)
 
-    monkeypatch.setattr("nce_sim.accuracy.evaluate.top1", fail)
+    monkeypatch.setattr("nce_sim.accuracy.block_runner.top1", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         nce.evaluate(network, images(300), labels(300), split, nce.Dropout(0.5))
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,5 @@
 """Accuracy under faults: many variants over the same images and the same random faults."""
 
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nce_sim.accuracy.accuracy_result import AccuracyResult, judge, judge_drawn
-from nce_sim.accuracy.answers import Answers, top1, top1_confidence
+from nce_sim.accuracy.answers import Answers
+from nce_sim.accuracy.block_runner import BLOCK, BlockRunner, Memory
 from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
 from nce_sim.accuracy.confidence_sequence import bounded_mean
 from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
@@ -32,7 +32,7 @@ from nce_sim.accuracy.statistics import (
 )
 from nce_sim.accuracy.workers import in_order
 from nce_sim.errors import InputError
-from nce_sim.faults.injection import BlockDraws, Injector, Scratch
+from nce_sim.faults.injection import Injector
 from nce_sim.faults.models import FaultModel
 from nce_sim.machine.lookup import Schedule
 from nce_sim.resilience.split import Split
@@ -46,16 +46,15 @@ from nce_sim.workload.execute import (
     forward,
     has_fast_bfloat16,
     pad_block,
-    pad_places,
     prepare,
 )
 from nce_sim.workload.graph import Workload
 from nce_sim.workload.images import Images
-from nce_sim.workload.layer import INPUT
-from nce_sim.workload.layout import restore_shape, rows_by_position
+from nce_sim.workload.layer import Layer
+from nce_sim.workload.layout import rows_by_position
 
-BLOCK = 16
-"""Images in a block at most: what one thread computes at a time, and its maps stay in the cache."""
+RUN = 64
+"""Numbers that are added in float32 before their sum goes on in float64."""
 
 if TYPE_CHECKING:
     from nce_sim.accuracy.inject import AnyFault
@@ -76,7 +75,7 @@ class Variant:
 
 
 def default_precision() -> str:
-    """Return "bfloat16" where the processor multiplies it in hardware, else "float32"."""
+    """Return "bfloat16" where the processor multiplies it faster, else "float32"."""
     return "bfloat16" if has_fast_bfloat16() else "float32"
 
 
@@ -243,11 +242,11 @@ def predict_variants(
 ) -> Predictions:
     """Classify `images` without faults and under every variant.
 
-    All variants of a block share its random draws and the fault-free outputs of the first layer.
-    Variants that are alike to the bit are computed once. With `resume_from`, finished blocks are
-    kept in that folder until all are done, and those that an interrupted run left are used.
-    Precision "int8" needs a `calibration`. `with_confidence` keeps the answers' softmax as well.
-    `fault_free` are the answers without faults, where they are known already.
+    All variants of a block share its random draws and what comes before their first unprotected
+    neuron. Variants that are alike to the bit are computed once. With `resume_from`, finished
+    blocks are kept in that folder until all are done, and those that an interrupted run left are
+    used. Precision "int8" needs a `calibration`. `with_confidence` keeps the answers' softmax as
+    well. `fault_free` are the answers without faults, where they are known already.
     """
     executable = prepare(network, precision, device, calibration)
     rows: dict[tuple[str, str], int] = {}
@@ -262,7 +261,7 @@ def predict_variants(
         )  # fmt: skip
         checkpoint = Checkpoint(resume_from, *identity)
     count, length = len(images), block_length(network, BLOCK)
-    memory = _Memory()
+    memory = Memory()
     clean = np.empty(count, np.int16)
     shape = len(injectors), realisations, count
     faulty = np.empty(shape, np.int16)
@@ -273,9 +272,11 @@ def predict_variants(
         kept = checkpoint.load(block.start) if checkpoint is not None else None
         if kept is not None:
             return block, kept, False
-        runner = _BlockRunner(executable, images[block], length, memory.scratch, with_confidence)
+        runner = BlockRunner(
+            executable, images[block], length, memory.scratch, injectors, with_confidence
+        )
         known = None if fault_free is None else fault_free[block]
-        return block, runner.predict_all(injectors, seed, realisations, block.start, known), True
+        return block, runner.predict_all(seed, realisations, block.start, known), True
 
     with closing(in_order(compute, blocks(count, length), device)) as computed:
         for block, kept, new in computed:
@@ -292,92 +293,6 @@ def predict_variants(
     return Predictions(
         clean, faulty[row_of], clean_sure, None if faulty_sure is None else faulty_sure[row_of]
     )
-
-
-class _Memory(threading.local):
-    """Each thread's own memory to work in."""
-
-    def __init__(self) -> None:
-        self.scratch = Scratch()
-
-
-class _BlockRunner:
-    """Runs one block of images under many variants; what they share is computed once."""
-
-    def __init__(
-        self,
-        executable: Executable,
-        images: Tensor,
-        length: int,
-        scratch: Scratch,
-        with_confidence: bool = False,
-    ) -> None:
-        self.executable, self.scratch = executable, scratch
-        self.with_confidence = with_confidence
-        self.count = len(images)
-        layers = executable.network.layers
-        self.first, self.rest = layers[0], layers[1:]
-        with torch.inference_mode():
-            self.inputs = executable.images(pad_block(images, length))
-            self.first_output = forward(executable, self.inputs, [self.first])
-
-    def predict_all(
-        self,
-        injectors: Sequence[Injector],
-        seed: int,
-        realisations: int,
-        first: int,
-        fault_free: Answers | None,
-    ) -> Block:
-        """Return the block's predictions without faults and under every variant.
-
-        Without faults they are computed unless they are known.
-        """
-        shape = len(injectors), realisations, self.count
-        classes = np.empty(shape, np.int16)
-        sure = np.empty(shape, np.float32) if self.with_confidence else None
-        places = range(first, first + self.count)
-        for realisation in range(realisations):
-            draws = self.draws(seed, [realisation] * self.count, places)
-            for row, injector in enumerate(injectors):
-                answers = self.predict(injector, draws)
-                classes[row, realisation] = answers.classes
-                if sure is not None:
-                    sure[row, realisation] = answers.confidences
-        return Block(fault_free or self.predict(None), Answers(classes, sure))
-
-    def draws(self, seed: int, realisations: Sequence[int], places: Sequence[int]) -> BlockDraws:
-        """Return the draws for the images at `places`, the last repeated like the padding."""
-        length = len(self.first_output)
-        each, padded = pad_places(realisations, length), pad_places(places, length)
-        return BlockDraws(self.executable, seed, each, padded, self.scratch)
-
-    def predict(self, injector: Injector | None, draws: BlockDraws | None = None) -> Answers:
-        """Return the answer for every image of the block."""
-        with torch.inference_mode():
-            output = self.first_output
-            hook = None
-            if injector is not None and draws is not None:
-                hook = injector.hook(draws)
-                if self.first.has_neurons:
-                    output = hook(self.first, self.inputs, self._copy_of_first_output())
-            if self.rest:
-                known = {INPUT: self.inputs, self.first.name: output}
-                start = known[self.rest[0].source]
-                output = forward(self.executable, start, self.rest, hook, known)
-            outputs = output[: self.count]
-            if not self.with_confidence:
-                return Answers(top1(outputs))
-            real = outputs.float() * self.executable.step(self.executable.network.output.name)
-            return Answers(top1(outputs), top1_confidence(real))
-
-    def _copy_of_first_output(self) -> Tensor:
-        """Return the first layer's output for a hook to overwrite."""
-        rows = rows_by_position(self.first_output)
-        if rows.device.type != "cpu":
-            return self.first_output.clone()
-        copy = self.scratch.take("first output", rows.dtype, *rows.shape).copy_(rows)
-        return restore_shape(copy, self.first_output)
 
 
 @dataclass(frozen=True)
@@ -398,15 +313,16 @@ class _DrawnImages:
         """Yield the answers of one block after another."""
         realisations = times_before(places)
         length = block_length(self.executable.network, BLOCK)
-        memory = _Memory()
+        memory = Memory()
 
         def compute(block: slice) -> Answers:
             order = places[block]
-            runner = _BlockRunner(
-                self.executable, self.images[order], length, memory.scratch, self.with_confidence
-            )
+            runner = BlockRunner(
+                self.executable, self.images[order], length, memory.scratch, [self.injector],
+                self.with_confidence,
+            )  # fmt: skip
             draws = runner.draws(self.seed, realisations[block].tolist(), order.tolist())
-            return runner.predict(self.injector, draws)
+            return runner.predict(0, draws)
 
         return in_order(compute, blocks(len(places), length), self.device)
 
@@ -420,23 +336,42 @@ def mean_activation(
     """
     network.check_images(images)
     executable = prepare(network, "float32", device)
-    length = block_length(network)
-    sums = {layer.name: 0.0 for layer in network.neuron_layers}
-    for block in blocks(len(images), length):
-        valid = block.stop - block.start
+    length = block_length(network, BLOCK)
 
-        def add(layer, _, output, valid=valid):  # type: ignore[no-untyped-def]
-            sums[layer.name] += float(output[:valid].abs().sum(dtype=torch.float64))
+    def sums_of(block: slice) -> tuple[int, dict[str, float]]:
+        sums: dict[str, float] = {}
+
+        def add(layer: Layer, _: Tensor, output: Tensor) -> Tensor:
+            rows = rows_by_position(output[: block.stop - block.start])
+            sums[layer.name] = sum_of_magnitudes(rows)
             return output
 
         with torch.inference_mode():
             forward(executable, executable.images(pad_block(images[block], length)), hook=add)
-        if progress is not None:
-            progress(block.stop, len(images))
+        return block.stop, sums
+
+    total = {layer.name: 0.0 for layer in network.neuron_layers}
+    with closing(in_order(sums_of, blocks(len(images), length), device)) as computed:
+        for done, sums in computed:
+            for name, value in sums.items():
+                total[name] += value
+            if progress is not None:
+                progress(done, len(images))
     return {
-        layer.name: sums[layer.name] / (layer.neurons * len(images))
+        layer.name: total[layer.name] / (layer.neurons * len(images))
         for layer in network.neuron_layers
     }
+
+
+def sum_of_magnitudes(rows: Tensor) -> float:
+    """Return the sum of |x| over a float32 matrix: short runs in float32, their sums in float64.
+
+    Doubles for every element would take several times as long.
+    """
+    whole = rows.shape[1] // RUN * RUN
+    runs = rows[:, :whole].reshape(-1, RUN).abs().sum(dim=1)
+    rest = rows[:, whole:].abs().sum(dim=1)
+    return float(runs.sum(dtype=torch.float64) + rest.sum(dtype=torch.float64))
 
 
 def _check_answers(fault_free: Answers, images: int, outcome: Outcome) -> None:

@@ -185,6 +185,7 @@ class Injector:
             layer.name: by_position(split.unprotected[layer.name]).to(executable.device)
             for layer in executable.network.neuron_layers
         }
+        self._struck = {name for name, mask in self.unprotected.items() if mask.any()}
         if isinstance(fault, GaussianNoise):
             layers = [layer.name for layer in executable.network.neuron_layers]
             check_layers(fault.mean_activation, layers, "GaussianNoise: mean_activation")
@@ -201,10 +202,16 @@ class Injector:
                 for name, mask in self.unprotected.items()
             }
 
+    def strikes(self, layer: Layer) -> bool:
+        """Tell whether a layer has unprotected neurons: all others stay as they are."""
+        return layer.name in self._struck
+
     def hook(self, draws: BlockDraws) -> OutputHook:
         """Return the function that injects one block's faults into layers' outputs, in place."""
 
         def inject(layer: Layer, _: Tensor, output: Tensor) -> Tensor:
+            if not self.strikes(layer):
+                return output
             start = self.offsets[layer.name]
             own = slice(start, start + layer.neurons)
             neurons = rows_by_position(output)

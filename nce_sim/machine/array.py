@@ -96,13 +96,13 @@ class DomainEngine:
             operands = loaded.of(number)
             if operands is not None:
                 yield operands
-            timeline.add(resource, LOAD, layer, number, start, int(env.now))
-            start = int(env.now)
+                timeline.add(resource, LOAD, layer, number, start, int(env.now))
+                start = int(env.now)
             half = self.buffers.outputs.take() if tile.stores else None
             if half is not None:
                 yield half
-            timeline.add(resource, STORE, layer, number, start, int(env.now))
-            start = int(env.now)
+                timeline.add(resource, STORE, layer, number, start, int(env.now))
+                start = int(env.now)
             yield env.timeout(tile.cycles)
             self.computed_until = int(env.now)
             timeline.add(resource, COMPUTE, layer, number, start, self.computed_until)

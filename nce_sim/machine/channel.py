@@ -130,7 +130,7 @@ class Channel:
         """Complete a transfer, unless an arrival has changed the grants since."""
         if event is self._due:
             completed = self._count_grants(self._length)
-            self._decide(int(self.env.now))
+            self._decide(self._start + self._length)
             assert completed is not None
             happen(completed.done)
 
@@ -145,17 +145,21 @@ class Channel:
         if self.watch is not None:
             self.watch(tuple(self._turn), self._start, self._start + passed)
         if len(self._turn) == 1:
-            last, grants = self._turn[0], [passed]
-        else:
-            last, grants = self._grants(passed)
+            self._first = (self._turn[0] + 1) % len(self.ports)
+            return self._take(self._turn[0], passed)
+        last, grants = self._grants(passed)
         self._first = (last + 1) % len(self.ports)
-        completed = None
+        completed: Transfer | None = None
         for place, grant in zip(self._turn, grants, strict=True):
-            transfer = self._queues[place][0]
-            transfer.remaining_cycles -= grant
-            if transfer.remaining_cycles == 0:
-                completed = self._queues[place].popleft()
+            completed = self._take(place, grant) or completed
         return completed
+
+    def _take(self, place: int, grant: int) -> Transfer | None:
+        """Take cycles off a port's transfer; return the transfer if that completes it."""
+        queue = self._queues[place]
+        transfer = queue[0]
+        transfer.remaining_cycles -= grant
+        return queue.popleft() if transfer.remaining_cycles == 0 else None
 
     def _grants(self, passed: int) -> tuple[int, list[int]]:
         """Return the port that was served last, and the cycles that each port in turn had."""

@@ -293,8 +293,9 @@ def layer_intervals(program: Program, spans: Iterable[Span]) -> dict[str, tuple[
     Every cycle of an array belongs to a layer, and a layer follows on another.
     """
     cycles = dict.fromkeys((work.layer.name for work in program.layers), 0)
+    array = array_name(PROTECTED)
     for span in spans:
-        if span.domain_of_array == PROTECTED:
+        if span.resource == array:
             cycles[span.layer] += span.cycles
     found, start = {}, 0
     for name, length in cycles.items():

@@ -1,6 +1,7 @@
 """What is recorded while the machine runs: spans on a timeline."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 COMPUTE, LOAD, STORE = "compute", "wait for load", "wait for store"
@@ -29,13 +30,19 @@ class Span(NamedTuple):
     @property
     def domain_of_array(self) -> str | None:
         """The domain whose array this span is about; None for any other resource."""
-        domain, _, part = self.resource.partition(" ")
-        return domain if part == "array" else None
+        return _domain_of(self.resource)
 
     @property
     def cycles(self) -> int:
         """Length of the span."""
         return self.end_cycle - self.start_cycle
+
+
+@cache
+def _domain_of(resource: str) -> str | None:
+    """Return the domain of an array's name; the resources of a machine are few."""
+    domain, _, part = resource.partition(" ")
+    return domain if part == "array" else None
 
 
 @dataclass

@@ -174,10 +174,12 @@ def run_main_job(
     accuracy, clean = _evaluate_all(
         network, test, splits, _faults(plan, means), plan, stage, resume_from, calibration
     )
-    advance = stage("float32 reference", len(test))
-    reference = predict_variants(
-        network, test.images, [], device=plan.device, progress=lambda done, _: advance(done)
-    ).clean
+    reference = clean
+    if plan.precision != "float32":
+        advance = stage("float32 reference", len(test))
+        reference = predict_variants(
+            network, test.images, [], device=plan.device, progress=lambda done, _: advance(done)
+        ).clean
     labels = test.labels.numpy()
     return MainJobResult(
         network=network,

@@ -35,8 +35,11 @@ not the inputs."""
 
 
 def has_fast_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16 matrices in hardware (AMX)."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    """Tell whether this processor has instructions for products of bfloat16.
+
+    AMX multiplies whole matrices; AVX-512 BF16 does two products where float32 does one.
+    """
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass(frozen=True)
