@@ -179,6 +179,10 @@ class Mean:
         """Return the difference with the ends that are farthest apart."""
         return Mean(self.value - other.value, self.low - other.high, self.high - other.low)
 
+    def length(self) -> float:
+        """Return how long the interval is."""
+        return self.high - self.low
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -193,12 +197,21 @@ class Standing:
     gain: Mean | None
 
     def lead_over(self, other: "Standing") -> Mean:
-        """Return by how much this one is ahead: in pairs if one of the two is the first ranking."""
+        """Return by how much this one is ahead.
+
+        If one of the two is the first ranking there are two intervals that hold: that of the pairs,
+        and the ends of both accuracies, which rest on more draws where sampling stopped early for
+        one of them. The narrower one is taken.
+        """
+        apart = self.accuracy.minus(other.accuracy)
         if self.gain is not None and other.gain is None:
-            return self.gain
+            return min(self.gain, apart, key=Mean.length)
         if self.gain is None and other.gain is not None:
-            return Mean(-other.gain.value, -other.gain.high, -other.gain.low)
-        return self.accuracy.minus(other.accuracy)
+            return min(ZERO.minus(other.gain), apart, key=Mean.length)
+        return apart
+
+
+ZERO = Mean(0.0, 0.0, 0.0)
 
 
 def _leader(group: Group, varied: Sequence[str]) -> str | None:

@@ -259,10 +259,15 @@ def _along(rows: Rows, over: str | None) -> list[Row]:
     return sorted(rows, key=lambda row: float(row[over]))  # type: ignore[arg-type]
 
 
+def _columns(panels: int) -> int:
+    """Return how many panels stand side by side: three at most, and four as two by two."""
+    return 2 if panels == 4 else min(3, panels)
+
+
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    columns = min(3, count)
+    columns = _columns(count)
     lines = ceil(count / columns)
-    figure = new_figure(1.2 + (3.4 if columns < 2 else 2.3) * lines, title)
+    figure = new_figure(1.2 + (3.4 if columns < 2 else 2.6 if columns < 3 else 2.3) * lines, title)
     panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes in panels[count:]:
         axes.set_axis_off()
@@ -270,7 +275,7 @@ def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _name_axes(figure: Figure, panels: Sequence[Axes], across: str, up: str) -> None:
-    columns = min(3, len(panels))
+    columns = _columns(len(panels))
     for axes in panels[::columns]:
         axes.set_ylabel(up)
     for axes in panels[-columns:]:
