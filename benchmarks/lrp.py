@@ -18,9 +18,8 @@ from benchmarks.cases import Case, random_vgg16, trained
 from benchmarks.options import Options
 from benchmarks.table import Row
 from benchmarks.timing import Job, alternate, attempt
-from nce_sim.errors import InputError
-from nce_sim.resilience.ranking import check_ranking, sum_over_blocks
-from nce_sim.resilience.relevance import RULES, RelevancePropagation
+from nce_sim.resilience.ranking import sum_over_blocks
+from nce_sim.resilience.relevance import PRECISIONS, RULES, RelevancePropagation
 
 PACKAGES = ("zennit", "captum")
 
@@ -67,7 +66,7 @@ def timed(case: Case, rounds: int) -> list[Row]:
         of + "plain pass": case.plain,
         of + "plain pass, default layout": lambda: case.plain(channels_last=False),
     }
-    for precision in precisions(case):
+    for precision in PRECISIONS:
         makers[of + f"nce-sim LRP {precision}"] = lambda p=precision: scored(p)
     makers[of + "nce-sim rank lrp"] = lambda: ranked("lrp")
     makers[of + "nce-sim rank gradient"] = lambda: ranked("gradient")
@@ -79,19 +78,6 @@ def timed(case: Case, rounds: int) -> list[Row]:
     rows = [times.absolute(plain, note=note)]
     rows += [times.relative(name, plain, PASSES) for name in makers if name != plain]
     return rows + [times.relative(of + peer, own, "times of nce-sim LRP float32") for peer in PEERS]
-
-
-def precisions(case: Case) -> list[str]:
-    """Return the precisions that the library has for LRP."""
-
-    def known(precision: str) -> bool:
-        try:
-            check_ranking(case.network, case.images, case.labels, "lrp", precision=precision)
-        except InputError:
-            return False
-        return True
-
-    return [name for name in ("float32", "mixed", "bf16") if known(name)]
 
 
 def compared(case: Case, peer: str, relevance: Relevance) -> list[Row]:
@@ -147,7 +133,7 @@ def orders(case: Case) -> list[Row]:
         return f"{case.title}: nce-sim LRP {precision}"
 
     figure = "Spearman correlation with float32"
-    others = [precision for precision in precisions(case) if precision != "float32"]
+    others = [precision for precision in PRECISIONS if precision != "float32"]
     return [
         row
         for precision in others
