@@ -113,12 +113,13 @@ class Twin:
             end = self.compute(domain, layer, number)[1]
         else:
             index = np.unravel_index(output, work.layer.out_shape)
+            row = index[1] if len(index) > 1 else 0
             for domain in ("protected", "unprotected"):
                 number = 0
                 for share in work.on(domain):
                     for tile in share.tiles:
                         inside = tile.groups[0] <= index[0] < tile.groups[1]
-                        inside &= tile.windows[0] <= index[1] < tile.windows[1]
+                        inside &= tile.windows[0] <= row < tile.windows[1]
                         if inside and share.mask[index]:
                             key = f"{domain} vector unit", COMPUTE, layer, number
                             end = self.spans[key][1]

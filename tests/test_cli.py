@@ -143,7 +143,7 @@ def test_list_names_what_is_bundled(tmp_path):
     done = nce_sim("list", "--json", cwd=tmp_path)
     content = json.loads(done.stdout)
     models = {"alexnet", "allcnn-cifar10", "allcnn-fashion", "cnn-digits", "vgg16"}
-    models |= {"resnet18", "resnet50", "mobilenetv2"}
+    models |= {"resnet18", "resnet18-fashion", "resnet50", "mobilenetv2"}
     assert {row["name"] for row in content["models"]} == models
     assert {row["name"] for row in content["data"]} == {
         "fashion-mnist",

@@ -142,7 +142,7 @@ def _published(known: DatasetDescription, name: str, folder: str | None) -> Labe
         case "folders":
             record = _imagenet(known, place)
             listed = _classes(record) or class_names(_place(record, name))
-            _check_numbering(known, record, listed)
+            _check_numbering(known, record, name, listed)
             return _folder(record, name, listed)
     if labels.max() >= known.classes:
         raise InputError(
@@ -174,14 +174,19 @@ def _imagenet(known: DatasetDescription, place: Path) -> FolderData:
     )  # fmt: skip
 
 
-def _check_numbering(known: DatasetDescription, record: FolderData, listed: Sequence[str]) -> None:
+def _check_numbering(
+    known: DatasetDescription, record: FolderData, part: str, listed: Sequence[str]
+) -> None:
     """Refuse a part of the classes: numbered by name, theirs are not what a network has learned.
 
     Where there are none at all, `find_images` says so.
     """
     if len(listed) in (0, known.classes):
         return
-    place = Path(record.folder, record.classes or record.parts.test)
+    folder = Path(record.folder, record.parts.test)
+    if not folder.is_dir():
+        folder = _place(record, part)
+    place = folder if record.classes is None else Path(record.folder, record.classes)
     found = "lists" if record.classes else "holds folders of"
     raise InputError(
         f"{place} {found} {len(listed):,} classes, and {known.name} has {known.classes:,}: their "
