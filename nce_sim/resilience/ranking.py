@@ -60,7 +60,7 @@ CACHED = 2**21
 LEAST_PASS = 2
 """Images of a pass even where they fit no cache: each pass reads all weights."""
 
-HELD = 2**26
+HELD = 2**28
 """Outputs of all layers, of all images of a block, that are held at once."""
 
 FIRST_LOOK = 256

@@ -33,6 +33,9 @@ _PASSES = {
 }
 """In what the network runs, and in what relevance goes back."""
 
+WIDE = 2**22
+"""A fully connected layer with more weights does not stay in a cache from one pass to the next."""
+
 RULES: Mapping[str, Rule] = {"lrp": ZPlus(), "lrp-epsilon": Epsilon(), "lrp-gamma": Gamma()}
 """The rule of each ranking by relevance. "lrp" is that of Schorn et al. (DATE 2018, eq. 2)."""
 
@@ -75,9 +78,8 @@ class RelevancePropagation:
             for layer in network.layers
             if (layer.is_linear or layer.kind is Kind.AVERAGE_POOL) and layer.source != INPUT
         }
-        front = next(
-            (at for at, layer in enumerate(network.layers) if len(layer.out_shape) == 1), 0
-        )
+        wide = (at for at, layer in enumerate(network.layers) if _weights(layer) > WIDE)
+        front = next(wide, len(network.layers))
         self._front, self._tail = network.layers[:front], network.layers[front:]
         self.crossing: dict[str, Tensor] = {}
 
@@ -107,23 +109,33 @@ class RelevancePropagation:
     ) -> None:
         """Hand the relevance of a block's first `counted` images to `take`, layer by layer.
 
-        Maps go through the network `length` images at a time, so that they stay in a cache. From
-        the first layer without maps on the whole block goes at once: fully connected layers are
-        bound by reading their weights. `images` and `labels` are as when called, of a whole block.
+        Images go through the network `length` at a time, so that the maps stay in a cache. From the
+        first wide fully connected layer on the whole block goes at once: these are bound by reading
+        their weights. `images` and `labels` are as when called, of a whole block.
         """
         whole = self.clean.images(images)
-        starts = range(0, counted, length)
-        passes = [_Values({INPUT: whole[at : at + length]}, {}) for at in starts]
+        together = len(whole) if self._tail else length
+        for first in range(0, counted, together):
+            some = slice(first, first + together)
+            self._propagate(whole[some], labels[some], counted - first, length, first, take)
+
+    def _propagate(
+        self, images: Tensor, labels: Tensor, counted: int, length: int, first: int, take: Take
+    ) -> None:
+        """Do so for images, the first of them at `first`, that go through wide layers at once."""
+        starts = range(0, min(counted, len(images)), length)
+        passes = [_Values({INPUT: images[at : at + length]}, {}) for at in starts]
         for values in passes:
             self._run(self._front, values)
-        joined = _join(passes, {source for layer in self._tail for source in layer.sources})
-        tail = _Values({name: pad_block(each, len(whole)) for name, each in joined.items()}, {})
+        read = {source for layer in self._tail for source in layer.sources}
+        joined = _join(passes, read | {self.network.output.name})
+        tail = _Values({name: pad_block(each, len(images)) for name, each in joined.items()}, {})
         self._run(self._tail, tail)
         waiting = self._start(tail.outputs[self.network.output.name], labels)
-        self._go_back(self._tail, tail, waiting, lambda *found: take(0, *found))
+        self._go_back(self._tail, tail, waiting, lambda *found: take(first, *found))
         for at, values in zip(starts, passes, strict=True):
             some = {name: each[at : at + length] for name, each in waiting.items()}
-            self._go_back(self._front, values, some, lambda *found, at=at: take(at, *found))
+            self._go_back(self._front, values, some, lambda *found, at=at: take(first + at, *found))
 
     def _start(self, last: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the relevance that the network's outputs start from."""
@@ -219,6 +231,11 @@ class _Values:
 
     outputs: dict[str, Tensor]
     kept: dict[str, Tensor]
+
+
+def _weights(layer: Layer) -> int:
+    """Return how many weights a fully connected layer has, 0 for any other."""
+    return layer.outputs * layer.reduction_length if layer.kind is Kind.LINEAR else 0
 
 
 def _join(passes: Sequence[_Values], names: Collection[str]) -> dict[str, Tensor]:
