@@ -6,8 +6,8 @@ from nce_sim.study.main_job import inferences_an_image
 from nce_sim.workload.graph import Workload
 
 BUDGET_MACS = 10**13
-"""Multiply-accumulates that inference under faults may take, and again ranking: on two cores a few
-minutes. A time would be another on each machine, and so would the results."""
+"""Multiply-accumulates that inference under faults may take, and again ranking: VGG-16's job takes
+two minutes on two cores. A time would be another on each machine, and so would the results."""
 
 MACS_A_NEURON = 50
 """What drawing the faults of a neuron counts as."""
