@@ -1,12 +1,13 @@
 """Points of a sweep: two workers against one, and against one with two threads.
 
-Each round measures the same points in a fresh store, with seeds that this process has not seen.
-Rankings and fault-free answers are made beforehand; workers stay alive between rounds, as they do
-between the points of a long study.
+Each turn measures points that this process has not seen, in a fresh store: with another seed, or at
+fractions a little apart. Plans, rankings and fault-free answers are made beforehand and not timed;
+workers stay alive between turns, as they do between the points of a long study.
 """
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -34,7 +35,10 @@ COST_ROUNDS = 3
 
 RESOURCES = Resources()
 StudyOf = Callable[[int], StudyConfig]
-"""From a seed to a study."""
+"""From the number of a turn to its study."""
+
+APART = 1e-5
+"""How much lower the fractions of splits are from one turn to the next."""
 
 
 def measure(options: Options) -> list[Row]:
@@ -62,11 +66,11 @@ def accuracy_study(images: int, fractions: list[float], seed: int) -> StudyConfi
     )  # fmt: skip
 
 
-def cost_study(fractions: list[float], seed: int) -> StudyConfig:
-    """Return a study of cycles and energy, mask to energy."""
+def cost_study(fractions: list[float], turn: int) -> StudyConfig:
+    """Return a study of cycles and energy, mask to energy: of new splits by the same ranking."""
     axes = Axes(
         networks="vgg16", machines="nce-28nm", rankings=[StudyRanking(method="random")],
-        fractions=fractions, seeds=[seed],
+        fractions=[fraction * (1 - APART * turn) for fraction in fractions],
     )  # fmt: skip
     return StudyConfig(name="splits", description="a benchmark", measure=("cost",), grid=axes)
 
@@ -74,13 +78,13 @@ def cost_study(fractions: list[float], seed: int) -> StudyConfig:
 def _rows(name: str, study_of: StudyOf, rounds: int) -> list[Row]:
     one, two, threads = "one worker", "two workers", "one worker of two threads"
     with tempfile.TemporaryDirectory() as place:
-        folder, seeds = Path(place), count(1)
+        folder, turns = Path(place), count(1)
         _sweep(study_of(0), folder / "prepared", 1)
         times = alternate(
             {
-                one: lambda: _job(study_of, seeds, folder, 1),
-                two: lambda: _job(study_of, seeds, folder, 2),
-                threads: lambda: _with_two_threads(_job(study_of, seeds, folder, 1)),
+                one: lambda: _job(study_of, turns, folder, 1),
+                two: lambda: _job(study_of, turns, folder, 2),
+                threads: lambda: _with_two_threads(_job(study_of, turns, folder, 1)),
             },
             rounds,
         )
@@ -92,28 +96,31 @@ def _rows(name: str, study_of: StudyOf, rounds: int) -> list[Row]:
     return [replace(row, what=f"{name}: {row.what}") for row in rows]
 
 
-def _job(study_of: StudyOf, seeds: "count[int]", folder: Path, workers: int) -> Job:
-    """Return a sweep over points with a seed of their own, where only shared results are there."""
+def _job(study_of: StudyOf, turns: "count[int]", folder: Path, workers: int) -> Job:
+    """Return a sweep over points of its own, where only shared results are there."""
 
-    def run() -> None:
+    def run() -> float:
         shutil.rmtree(folder / "store", ignore_errors=True)
         shutil.copytree(folder / "prepared", folder / "store")
-        _sweep(study_of(next(seeds)), folder / "store", workers)
+        return _sweep(study_of(next(turns)), folder / "store", workers)
 
     return run
 
 
-def _sweep(study: StudyConfig, folder: Path, workers: int) -> None:
+def _sweep(study: StudyConfig, folder: Path, workers: int) -> float:
+    """Return the seconds that a planned sweep takes."""
     plan = plan_sweep(study, RESOURCES)
+    began = time.perf_counter()
     run_sweep(plan, Store(folder), Engine(workers), lambda _name, _steps: lambda _done: None)
+    return time.perf_counter() - began
 
 
 def _with_two_threads(job: Job) -> Job:
     """Return a job whose worker, in this process, lets torch use two threads."""
 
-    def run() -> None:
+    def run() -> object:
         torch.set_num_threads(2)
         with mock.patch.object(worker.torch, "set_num_threads"):
-            job()
+            return job()
 
     return run
