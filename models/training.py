@@ -1,5 +1,6 @@
 """What the training scripts share: images, one cycle of the learning rate, checkpoints."""
 
+import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nce_sim.workload.datasets import Dataset
+from nce_sim.workload.datasets import Dataset, load_data
 
 BATCH, WEIGHT_DECAY, SEED = 128, 0.05, 2018
 WATCHED = 2000  # test images looked at after each epoch
@@ -24,6 +25,18 @@ class Cycle:
     number: int
     epochs: int
     peak_learning_rate: float
+
+
+def begin(description: str | None) -> tuple[Dataset, Dataset]:
+    """Read the command line, seed torch, and return the training and the test images."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--data", type=Path, default=None, help="folder of the four IDX files")
+    folder = options.parse_args().data
+    torch.manual_seed(SEED)
+    return (
+        load_data("fashion-mnist", "train", folder=folder),
+        load_data("fashion-mnist", "test", folder=folder),
+    )
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:

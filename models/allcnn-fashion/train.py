@@ -7,7 +7,6 @@ bfloat16 autocast throughout: about two minutes an epoch on two cores with AMX.
 A checkpoint is kept after every epoch, and the same command continues from it.
 """
 
-import argparse
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nce_sim.workload.datasets import load_data
 from nce_sim.workload.zoo.allcnn import all_cnn_c
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))
-from training import SEED, Cycle, resume, save, train_cycle  # noqa: E402
+from training import SEED, Cycle, begin, resume, save, train_cycle  # noqa: E402
 
 OUTPUT_BIAS = 1.0  # keeps every class above the last ReLU while training begins
 CHECKPOINT = FOLDER.parents[1] / "build" / "allcnn-fashion.pt"  # models/ travels in the wheel
@@ -45,13 +43,7 @@ def set_dropout(network: nn.Sequential, probabilities: tuple[float, float, float
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, default=None, help="folder of the four IDX files")
-    arguments = options.parse_args()
-
-    train = load_data("fashion-mnist", "train", folder=arguments.data)
-    test = load_data("fashion-mnist", "test", folder=arguments.data)
-    torch.manual_seed(SEED)
+    train, test = begin(__doc__)
     generator = torch.Generator().manual_seed(SEED)
     network = all_cnn_c(in_channels=1).to(memory_format=torch.channels_last)
     last = [part for part in network if isinstance(part, nn.Conv2d)][-1]

@@ -6,19 +6,17 @@ bfloat16 autocast throughout. A checkpoint is kept after every epoch, and the sa
 from it.
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from nce_sim.workload.datasets import load_data
 from nce_sim.workload.zoo.resnet import resnet18_small
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))
-from training import SEED, Cycle, resume, save, train_cycle  # noqa: E402
+from training import SEED, Cycle, begin, resume, save, train_cycle  # noqa: E402
 
 CYCLE = Cycle(number=1, epochs=8, peak_learning_rate=4e-3)
 WIDTH = 32  # channels of the first stage; the original has 64
@@ -26,13 +24,7 @@ CHECKPOINT = FOLDER.parents[1] / "build" / "resnet18-fashion.pt"  # models/ trav
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, default=None, help="folder of the four IDX files")
-    arguments = options.parse_args()
-
-    train = load_data("fashion-mnist", "train", folder=arguments.data)
-    test = load_data("fashion-mnist", "test", folder=arguments.data)
-    torch.manual_seed(SEED)
+    train, test = begin(__doc__)
     generator = torch.Generator().manual_seed(SEED)
     network = resnet18_small(in_channels=1, classes=10, width=WIDTH)
     network = network.to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nce_sim.accuracy.answers import NOT_FINITE, Answers
 from nce_sim.accuracy.confidence_sequence import estimate_at
-from nce_sim.accuracy.draws import FINER, Draws, Sampled
+from nce_sim.accuracy.draws import FINER, Draws, Sampled, images_of
 from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
 from nce_sim.accuracy.statistics import (
     CONFIDENCE,
@@ -198,7 +198,7 @@ def judge_drawn(
     What happened in the images of one draw is averaged first: they were drawn together. `detected`
     tells which inferences the hardware gave up, if it can: their class is NOT_FINITE.
     """
-    order = (sampled.places[:, None] * sampled.unit + np.arange(sampled.unit)).ravel()
+    order = images_of(sampled.places, sampled.unit)
     events = _Events.of(answers.classes, clean.classes[order], labels[order])
     if detected is not None:
         events = events.but(detected)

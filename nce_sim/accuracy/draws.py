@@ -15,6 +15,14 @@ FINER = (1.0, 0.5, 0.25, 0.125)
 """Half-widths, as multiples of the asked one, that the bets on the other rates are tuned for."""
 
 
+Places = NDArray[np.int64]
+
+
+def images_of(units: Places, unit: int) -> Places:
+    """Return the places of the images of units, in order."""
+    return (units[:, None] * unit + np.arange(unit)).ravel()
+
+
 @dataclass(frozen=True)
 class Sampled:
     """What was drawn when sampling ended by itself.
@@ -25,7 +33,7 @@ class Sampled:
 
     half_width: float
     unit: int
-    places: NDArray[np.int64]
+    places: Places
     mean: Estimate
 
     def shares_draws_with(self, other: "Sampled") -> bool:

@@ -16,10 +16,10 @@ from nce_sim.accuracy.answers import Answers
 from nce_sim.accuracy.block_runner import BLOCK, BlockRunner, Memory
 from nce_sim.accuracy.checkpoint import Block, Checkpoint, evaluation_identity
 from nce_sim.accuracy.confidence_sequence import bounded_mean
+from nce_sim.accuracy.draws import Places
 from nce_sim.accuracy.outcomes import TOP1, Outcome, check_outcome, judged
 from nce_sim.accuracy.sampling import (
     MOST_PASSES,
-    Places,
     Progress,
     Sampling,
     sample,
@@ -180,7 +180,15 @@ def evaluate(
         result = judge_drawn(
             answers, clean, labels.numpy(), sampled, reached, precision, confidence, outcome
         )
-    if precision == "float32":
+    return with_float_reference(result, network, images, labels, device, confidence)
+
+
+def with_float_reference(
+    result: AccuracyResult, network: Workload, images: Images, labels: Tensor, device: str,
+    confidence: float,
+) -> AccuracyResult:  # fmt: skip
+    """Return a result with float32's fault-free accuracy, unless it is of float32 itself."""
+    if result.precision == "float32":
         return result
     right = predict_variants(network, images, [], device=device).clean == labels.numpy()
     reference = clopper_pearson(int(right.sum()), len(right), confidence)

@@ -5,7 +5,7 @@ realisation draws its faults anew.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from nce_sim.accuracy.accuracy_result import AccuracyResult, harm_of_wrong_answers
 from nce_sim.accuracy.answers import NOT_FINITE, Answers, top1
 from nce_sim.accuracy.confidence_sequence import bounded_mean
-from nce_sim.accuracy.evaluate import predict_variants
+from nce_sim.accuracy.evaluate import with_float_reference
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.inject_drawn import DrawnMissions, accuracy_of_draws
 from nce_sim.accuracy.outcomes import TOP1, Outcome, judged
@@ -439,10 +439,7 @@ def _draw(
     found = accuracy_of_draws(
         drawn, labels, outcome, half_width, realisations, struck.precision, confidence, progress
     )
-    if struck.precision == "float32":
-        return found
-    right = predict_variants(network, images, [], device=device).clean == labels.numpy()
-    return replace(found, float_reference=_share(right, confidence))
+    return with_float_reference(found, network, images, labels, device, confidence)
 
 
 def _check_schedule(schedule: Schedule, split: Split) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from nce_sim.accuracy.accuracy_result import AccuracyResult, judge_drawn
 from nce_sim.accuracy.answers import NOT_FINITE, Answers
+from nce_sim.accuracy.draws import Places
 from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.outcomes import Outcome
-from nce_sim.accuracy.sampling import MOST_PASSES, Places, Progress, Sampling, sample
+from nce_sim.accuracy.sampling import MOST_PASSES, Progress, Sampling, sample
 from nce_sim.accuracy.struck_block import StruckBlocks
 from nce_sim.faults.corruption import Corruptions
 from nce_sim.faults.injection import BlockDraws, Injector

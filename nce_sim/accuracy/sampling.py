@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nce_sim.accuracy.answers import Answers, joined
 from nce_sim.accuracy.confidence_sequence import ConfidenceSequence, looks
-from nce_sim.accuracy.draws import Sampled
+from nce_sim.accuracy.draws import Places, Sampled, images_of
 from nce_sim.accuracy.outcomes import Outcome, judged
 from nce_sim.errors import InputError
 from nce_sim.seeding import generator
@@ -19,8 +19,6 @@ MOST_PASSES = 10
 
 Progress = Callable[[int, int], None]
 """Told (images done, images in all) after every block."""
-
-Places = NDArray[np.int64]
 
 Classify = Callable[[Places], Generator[Answers, None, None]]
 """Answers for the images at some places, in order, as many at a time as one likes; the same image
@@ -84,11 +82,6 @@ def sample(
                     sampled = Sampled(sampling.half_width, unit, places[:end], sequence.estimate())
                     return found[0][: end * unit], sampled, reached
     raise AssertionError("the last look is at the last draw")
-
-
-def images_of(units: Places, unit: int) -> Places:
-    """Return the places of the images of units, in order."""
-    return (units[:, None] * unit + np.arange(unit)).ravel()
 
 
 def times_before(values: Places) -> Places:
