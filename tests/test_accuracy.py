@@ -133,7 +133,7 @@ def test_realisations_draw_new_faults(network):
 
 def test_slow_dropout_gives_the_same_classes(network):
     """Walk through the network with plain tensors and the documented addresses of the draws."""
-    from nce_sim.faults.injection import BlockDraws
+    from nce_sim.faults.block_draws import BlockDraws
     from nce_sim.workload.execute import prepare, run_layer
 
     split = nce.rank(network, None, None, "random").split(0.6)

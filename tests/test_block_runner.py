@@ -14,7 +14,8 @@ from nce_sim.accuracy.evaluate import (
     predict_variants,
     sum_of_magnitudes,
 )
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.block_draws import BlockDraws
+from nce_sim.faults.injection import Injector
 from nce_sim.resilience.split import Split
 from nce_sim.workload.execute import Executable, forward, prepare
 

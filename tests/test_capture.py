@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nce_sim as nce
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.block_draws import BlockDraws
+from nce_sim.faults.injection import Injector
 from nce_sim.resilience.split import Split
 from nce_sim.workload.execute import all_outputs, forward, prepare
 from nce_sim.workload.layer import INPUT, Kind

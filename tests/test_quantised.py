@@ -12,7 +12,8 @@ from torch.nn import functional
 
 import nce_sim as nce
 from nce_sim.accuracy.evaluate import Variant, predict_variants
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.block_draws import BlockDraws
+from nce_sim.faults.injection import Injector
 from nce_sim.workload.execute import (
     PRECISION_OF_FORMAT,
     PRECISIONS,

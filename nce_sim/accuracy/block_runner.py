@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nce_sim.accuracy.answers import Answers, top1, top1_confidence
 from nce_sim.accuracy.checkpoint import Block
-from nce_sim.faults.injection import BlockDraws, Injector, Scratch
+from nce_sim.faults.block_draws import BlockDraws, Scratch
+from nce_sim.faults.injection import Injector
 from nce_sim.workload.execute import Executable, forward, pad_block, pad_places
 from nce_sim.workload.layer import INPUT, Layer
 from nce_sim.workload.layout import restore_shape, rows_by_position
@@ -86,17 +87,18 @@ class BlockRunner:
 
     def predict(self, row: int, draws: BlockDraws) -> Answers:
         """Return the answer for every image of the block under an injector."""
-        start, hook = self.starts[row], self.injectors[row].hook(draws)
+        start, injector = self.starts[row], self.injectors[row]
         layer, rest = self.layers[start], self.layers[start + 1 :]
         with torch.inference_mode():
             if layer.name not in self.kept:
                 self._run_clean(self.layers[: max(self.starts) + 1])
             output = self.kept[layer.name]
             if layer.has_neurons:
-                output = hook(layer, self.kept[layer.source], self._copy(output))
+                output = injector.strike(draws, layer, output, self._memory_like(output))
             if rest:
                 known = {**self.kept, layer.name: output}
-                output = forward(self.executable, known[rest[0].source], rest, hook, known)
+                inputs = known[rest[0].source]
+                output = forward(self.executable, inputs, rest, injector.hook(draws), known)
             return self._answers(output)
 
     def _start(self, injector: Injector) -> int:
@@ -124,13 +126,12 @@ class BlockRunner:
         read = {name for layer in self.layers[start:] for name in layer.sources}
         return (read & before) | {self.layers[start].name}
 
-    def _copy(self, output: Tensor) -> Tensor:
-        """Return a copy of a kept output for a hook to overwrite."""
+    def _memory_like(self, output: Tensor) -> Tensor:
+        """Return memory in which a kept output can be struck."""
         rows = rows_by_position(output)
         if rows.device.type != "cpu":
-            return output.clone()
-        copy = self.scratch.take("first output", rows.dtype, *rows.shape).copy_(rows)
-        return restore_shape(copy, output)
+            return torch.empty_like(output)
+        return restore_shape(self.scratch.take("first output", rows.dtype, *rows.shape), output)
 
     def _answers(self, output: Tensor) -> Answers:
         """Return what the network's outputs say of the real images."""

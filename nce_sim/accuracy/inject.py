@@ -31,7 +31,8 @@ from nce_sim.accuracy.statistics import (
 )
 from nce_sim.accuracy.struck_block import StruckBlocks
 from nce_sim.errors import InputError
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.block_draws import BlockDraws
+from nce_sim.faults.injection import Injector
 from nce_sim.faults.mission import Mission
 from nce_sim.faults.models import FaultModel
 from nce_sim.faults.processes import Fault, Transient

@@ -19,8 +19,9 @@ from nce_sim.accuracy.inferences import Inferences
 from nce_sim.accuracy.outcomes import Outcome
 from nce_sim.accuracy.sampling import MOST_PASSES, Progress, Sampling, sample
 from nce_sim.accuracy.struck_block import StruckBlocks
+from nce_sim.faults.block_draws import BlockDraws
 from nce_sim.faults.corruption import Corruptions
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.injection import Injector
 from nce_sim.faults.mission import Arrivals, Mission
 from nce_sim.workload.execute import block_length, blocks, pad_block, pad_places
 from nce_sim.workload.images import Images

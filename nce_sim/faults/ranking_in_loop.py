@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nce_sim.faults.injection import BlockDraws, Injector
+from nce_sim.faults.block_draws import BlockDraws
+from nce_sim.faults.injection import Injector
 from nce_sim.faults.models import FaultModel, check_whole
 from nce_sim.resilience.damage import Sensitivity, objective_of
 from nce_sim.resilience.ranking import Progress, Ranking, rank, ranking_block, sum_over_blocks

@@ -180,7 +180,7 @@ class RelevancePropagation:
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield the relevance of each source of a layer from that of its outputs.
 
-        Of pixels only what they hold together counts: images x 1.
+        Of pixels only what they hold together counts: images x 1, and in a chain not even that.
         """
         outputs, kept = values.outputs, values.kept
         if layer.closes_block:
@@ -199,7 +199,8 @@ class RelevancePropagation:
             parts = list(relevance.split(widths, 1))
             yield from zip(layer.sources, map(_pixels, layer.sources, parts), strict=True)
         elif layer.source == INPUT:
-            yield INPUT, _pixels(INPUT, relevance)
+            if not self.network.is_chain:
+                yield INPUT, _pixels(INPUT, relevance)
         elif layer.kind is Kind.MAX_POOL:
             inputs = outputs[layer.source].to(self.dtype)
             yield layer.source, _to_winners(layer, inputs, kept[layer.name], relevance)
