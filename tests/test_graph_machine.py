@@ -128,6 +128,44 @@ def test_a_joined_map_costs_what_one_map_of_all_its_channels_does():
     assert loads[0] == loads[1]
 
 
+class Curved(nn.Module):
+    """Two layers with the same non-linearity, the second after an addition."""
+
+    def __init__(self, curve):
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+        self.curve, self.last = curve, nn.Linear(72, 5)
+
+    def forward(self, inputs):
+        first = self.curve(self.one(inputs))
+        return self.last(self.curve(self.two(first) + inputs).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("curve", "elements"),
+    [(nn.ReLU(), 0), (nn.ReLU6(), 0), (nn.LeakyReLU(0.1), 1), (nn.SiLU(), 2), (nn.GELU(), 2)],
+)
+def test_a_curve_costs_the_vector_units_energy_and_no_time(curve, elements):
+    """One element for a slope, two for a piece of a table, at each output, in its own domain."""
+    flat = captured(settle(Curved(nn.ReLU()), 3), size=6)
+    split = halves(flat)
+    plain = simulate(flat, MACHINE, split, batch=2)
+    run = simulate(captured(settle(Curved(curve), 3), size=6), MACHINE, split, batch=2)
+    assert run.latency_cycles == plain.latency_cycles
+    for domain in DOMAINS:
+        names = [name for name in split.unprotected if name != flat.output.name]
+        own = sum(
+            int((split.unprotected[name] == (domain == UNPROTECTED)).sum()) for name in names
+        )
+        found, expected = (each.counts.domains[domain] for each in (run, plain))
+        assert found.vector_elements - expected.vector_elements == 2 * elements * own
+        assert found.input_read_bytes == expected.input_read_bytes
+    more = run.energy.total_pj - plain.energy.total_pj
+    outputs = sum(layer.outputs for layer in flat.neuron_layers[:2])
+    each_pj = MACHINE.technology.vector_element_pj.value
+    assert more == pytest.approx(2 * elements * outputs * each_pj, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -12,6 +12,8 @@ class DomainActivity:
 
     MACs and operand reads include the repeats of temporal schemes and of mismatches.
     `input_read_bytes` are read by the lanes and, for pooling and additions, by the vector unit.
+    `vector_elements` are what that unit combines: values pooled or added, and what non-linearities
+    with a slope or a table take.
     `lane_macs` counts every copy of a spatial scheme, `retried_macs` those of them that a mismatch
     made necessary, `useful_macs` each of the network's once; `checksum_adds` are additions of a
     checksum row, `clips` are outputs that were compared with their layer's range;

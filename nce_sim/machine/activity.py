@@ -12,7 +12,7 @@ from nce_sim.schedule.domains import DOMAINS, PROTECTED, UNPROTECTED
 from nce_sim.schedule.layout import ECC_WORD_BITS, Region
 from nce_sim.schedule.program import LayerWork, Program, Share
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, WEIGHTS, Stream, split_waves
-from nce_sim.schedule.vector import operands
+from nce_sim.schedule.vector import curve_elements, operands
 from nce_sim.schedule.waves import Counts, WavePlan
 
 MAP = "protection map"
@@ -137,9 +137,10 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
     size, batch = program.element_bytes, program.batch
     neurons = sum(counts.neurons for counts in on_array)
     computed = sum(counts.computed_macs for counts in on_array)
-    vector_elements = batch * sum(
+    combined = batch * sum(
         share.elements * operands(work.layer) for work, share in shares if _is_vector(work)
     )
+    curved = batch * sum(share.elements * curve_elements(work.layer) for work, share in shares)
     return DomainActivity(
         neurons=neurons,
         overflow_neurons=batch * sum(s.elements for _, s in shares if s.domain != s.array),
@@ -150,7 +151,7 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
         checksum_adds=sum(counts.checksum_adds for counts in on_array),
         votes=sum(counts.results for counts in on_array) if scheme.votes else 0,
         clips=neurons if program.machine.arrays[array].clip else 0,
-        input_read_bytes=size * (vector_elements + sum(c.activation_reads for c in on_array)),
+        input_read_bytes=size * (combined + sum(c.activation_reads for c in on_array)),
         weight_read_bytes=size * sum(counts.weight_reads for counts in on_array),
         input_written_bytes=moved.by_array[array, INPUTS] + moved.by_array[array, CROSSINGS],
         weight_written_bytes=moved.by_array[array, WEIGHTS],
@@ -158,7 +159,7 @@ def _domain_activity(program: Program, array: str, moved: _Moved) -> DomainActiv
         resident_read_bytes=moved.resident_read[array],
         resident_written_bytes=moved.resident_written[array],
         exchanged_bytes=moved.exchanged[array],
-        vector_elements=vector_elements,
+        vector_elements=combined + curved,
         waves=sum(counts.waves for counts in on_array),
         repeated_waves=sum(counts.repeated for counts in on_array),
         busy_lane_cycles=sum(counts.busy_lane_cycles for counts in on_array),

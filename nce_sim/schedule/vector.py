@@ -11,9 +11,20 @@ from nce_sim.schedule.domains import FOREIGN
 from nce_sim.schedule.footprint import Footprint, dilate
 from nce_sim.schedule.layout import StoredMap
 from nce_sim.schedule.tiles import CROSSINGS, INPUTS, OUTPUTS, Stream, Tile
+from nce_sim.workload.activations import Curve
 from nce_sim.workload.layer import Kind, Layer
 
 Mask = NDArray[np.bool_]
+
+
+CURVE_ELEMENTS = {Curve.LEAKY_RELU: 1, Curve.SILU: 2, Curve.GELU: 2, Curve.GELU_TANH: 2}
+"""Elements that a vector unit combines for a non-linearity: a product with a slope, and a sum for
+a curve that a table cuts into straight pieces. Comparing with zero or six is part of the output."""
+
+
+def curve_elements(layer: Layer) -> int:
+    """Return the elements that a layer's non-linearity takes for each output."""
+    return 0 if layer.activation is None else CURVE_ELEMENTS.get(layer.activation.curve, 0)
 
 
 def operands(layer: Layer) -> int:
