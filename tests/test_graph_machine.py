@@ -154,9 +154,7 @@ def test_a_curve_costs_the_vector_units_energy_and_no_time(curve, elements):
     assert run.latency_cycles == plain.latency_cycles
     for domain in DOMAINS:
         names = [name for name in split.unprotected if name != flat.output.name]
-        own = sum(
-            int((split.unprotected[name] == (domain == UNPROTECTED)).sum()) for name in names
-        )
+        own = sum(int((split.unprotected[name] == (domain == UNPROTECTED)).sum()) for name in names)
         found, expected = (each.counts.domains[domain] for each in (run, plain))
         assert found.vector_elements - expected.vector_elements == 2 * elements * own
         assert found.input_read_bytes == expected.input_read_bytes

@@ -128,6 +128,8 @@ def test_command_makes_the_page_again(folder, tmp_path):
     assert done.exit_code == 0
     assert "the least energy with at most 1" in done.stdout
     assert contents(folder) == contents(tmp_path / "out")
+    said = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "2"), "--json"])
+    assert json.loads(said.stdout) == read_sweep(folder)[0]
 
 
 def test_kinds_of_values_survive_the_folder(tmp_path):
@@ -213,6 +215,9 @@ def test_folders_that_are_no_sweep_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         read_sweep(tmp_path / "none")
     with pytest.raises(InputError, match=r"has no summary\.json"):
+        read_sweep(tmp_path)
+    (tmp_path / "points.csv").write_text("network,layer\n")
+    with pytest.raises(InputError, match="studies of rankings"):
         read_sweep(tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(InputError, match="folder of a main job"):

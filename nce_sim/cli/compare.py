@@ -46,7 +46,7 @@ def compare_methods(
     """Rank by every method, strike the splits of each with every fault, and write the scoreboard.
 
     `entries` names methods and files of saved rankings, with commas between them; "all" stands
-    for all methods but the exhaustive ones.
+    for all methods but fault-in-loop and the exhaustive ones.
     """
     from nce_sim.accuracy.outcomes import outcome_named
     from nce_sim.report.ranking_report import comparison_report, summary

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nce_sim.cli.make_ranking import choose_ranking
 from nce_sim.cli.options import JsonOption, SeedOption
@@ -46,6 +45,7 @@ def inject_faults(
     from nce_sim.config.machine import load_machine
     from nce_sim.report.campaign_report import campaign_report, full_row
     from nce_sim.report.study_page import cell_text, write_study
+    from nce_sim.report.wide_table import print_rows
     from nce_sim.study.campaign import cases_of, run_campaign
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
@@ -90,11 +90,6 @@ def inject_faults(
     console = Console()
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
-    table = Table(box=None)
     columns = ("case", "accuracy (%)", "SDC-1 (%)", "DUE (%)")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "case" else "right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(*(cell_text(row[column]) for column in columns))
-    console.print(table)
+    print_rows(console, [{name: cell_text(row[name]) for name in columns} for row in report.rows])
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)

@@ -27,7 +27,7 @@ def rank_neurons(
         str,
         typer.Option(
             help="lrp, lrp-epsilon, lrp-gamma, gradient, gradient_x_activation, activation, "
-            "fisher, conductance, fault-aware or random."
+            "fisher, conductance, fault-aware, fault-in-loop or random."
         ),
     ] = "lrp",
     fault: Annotated[
@@ -50,7 +50,7 @@ def rank_neurons(
         str | None,
         typer.Option(
             help="Compare these methods, and saved rankings (.npz), with commas between them; or "
-            "all. Writes a page with the scoreboard."
+            "all (but fault-in-loop and the exhaustive ones). Writes a page with the scoreboard."
         ),
     ] = None,
     images: Annotated[

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nce_sim import __version__
 from nce_sim.cli.options import JsonOption, check_trace
@@ -15,8 +14,6 @@ from nce_sim.errors import InputError
 from nce_sim.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nce_sim.study.reconfiguration import Played, Reconfiguration
 
 
@@ -53,6 +50,7 @@ def reconfigure(
     from nce_sim.report.reconfiguration_report import reconfiguration_report, summary
     from nce_sim.report.reconfiguration_trace import write_mission_trace
     from nce_sim.report.study_page import write_study
+    from nce_sim.report.wide_table import print_rows
     from nce_sim.study.reconfiguration import study_scenario
 
     if requests is not None and duration is not None:
@@ -78,8 +76,8 @@ def reconfigure(
     console = Console()
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
-    console.print(_table([_outcome(each) for each in result.played]))
-    console.print(_table([_latency(each) for each in result.played]))
+    print_rows(console, [_outcome(each) for each in result.played])
+    print_rows(console, [_latency(each) for each in result.played])
     limits = result.scenario.requests
     console.print(
         f"deadline {limits.deadline_us:g} us, fault tolerant time interval "
@@ -98,15 +96,6 @@ def _making(result: "Reconfiguration", seed: int | None) -> list[tuple[str, str]
         ("Answers", "drawn from the surface" if result.fast else "real inferences"),
         ("Seed", str(result.scenario.seed if seed is None else seed)),
     ]
-
-
-def _table(rows: "Sequence[dict[str, str]]") -> Table:
-    table = Table(box=None)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "policy" else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    return table
 
 
 def _outcome(played: "Played") -> dict[str, str]:

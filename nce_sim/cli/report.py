@@ -1,9 +1,12 @@
 """`nce-sim report`: the page of a finished sweep, made again from what its folder keeps."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from nce_sim.cli.options import JsonOption
 
 
 def make_report(
@@ -13,6 +16,7 @@ def make_report(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the page. [default: the same folder]")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the page, figures and table of a finished sweep again, without running anything.
 
@@ -26,7 +30,11 @@ def make_report(
     rows, description = read_sweep(folder)
     target = folder if out is None else out
     check_writable(target)
+    answer = write_sweep(rows, description, target)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
     console = Console()
-    for sentence in write_sweep(rows, description, target):
+    for sentence in answer:
         console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{target / 'index.html'} is the page", soft_wrap=True, highlight=False)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nce_sim import __version__
 from nce_sim.cli.make_ranking import choose_ranking
@@ -57,6 +56,7 @@ def safety(
     from nce_sim.config.machine import load_machine
     from nce_sim.report.safety_report import safety_report
     from nce_sim.report.study_page import write_study
+    from nce_sim.report.wide_table import print_rows
     from nce_sim.resilience.split import check_fraction, check_units
     from nce_sim.safety.assessment import SafetyInputs
     from nce_sim.workload.datasets import load_data
@@ -111,10 +111,5 @@ def safety(
     console = Console()
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
-    table = Table(box=None)
-    for column in report.rows[0]:
-        table.add_column(column, no_wrap=True)
-    for row in report.rows:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
+    print_rows(console, [{k: str(cell) for k, cell in row.items()} for row in report.rows])
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)

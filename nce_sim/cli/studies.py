@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nce_sim import __version__
 from nce_sim.cli.make_ranking import choose_ranking
@@ -137,6 +136,7 @@ def making(ranking: "Ranking", machine: "Machine", seed: int) -> list[tuple[str,
 def finish(report: "StudyReport", summary: dict[str, object], out: Path, as_json: bool) -> None:
     """Write the page, and print the answer with the table, or JSON."""
     from nce_sim.report.study_page import cell_text, write_study
+    from nce_sim.report.wide_table import print_rows
 
     write_study(report, out)
     if as_json:
@@ -145,11 +145,9 @@ def finish(report: "StudyReport", summary: dict[str, object], out: Path, as_json
     console = Console()
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True, highlight=False)
-    table = Table(box=None)
-    columns = list(report.rows[0])
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in report.rows:
-        table.add_row(*(cell_text(row[column]) for column in columns))
-    console.print(table)
+    rows = [
+        {name.replace("_", " "): cell_text(value) for name, value in row.items()}
+        for row in report.rows
+    ]
+    print_rows(console, rows)
     console.print(f"the page is {out / 'index.html'}", soft_wrap=True)

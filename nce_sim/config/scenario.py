@@ -19,7 +19,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class ScenarioRanking(RankingChoice):
-    """How the neurons are ranked, by any method of `nce-sim rank`."""
+    """How the neurons are ranked, by any method of `nce-sim rank` but fault-in-loop."""
 
     fault: str | None = Field(
         default=None,

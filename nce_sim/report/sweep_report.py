@@ -219,6 +219,12 @@ def _why_not(folder: Path) -> str:
             "is the folder of a main job: its results.json lacks the rankings and runs that the "
             "page draws; nce-sim run makes it. nce-sim report takes the folder of a finished sweep"
         )
+    if (folder / "points.csv").exists():
+        return (
+            "has points.csv but no summary.json, as studies of rankings do, whose page draws the "
+            "rankings themselves: nce-sim sweep with the same study and folders finds these in its "
+            "store and only makes the page"
+        )
     return "has no summary.json: nce-sim report takes the folder of a finished sweep"
 
 

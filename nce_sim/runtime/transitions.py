@@ -8,8 +8,8 @@ are, and those that it no longer needs are forgotten. With `protected_only` noth
 layer is closed with the controller's barrier.
 
 On a fabric, the columns are fused anew if the old program leaves other clusters behind than the new
-one starts with. Banks change owner flushed: when an inference has drained they hold nothing that is
-read again, so flushing moves no bytes.
+one starts with. Buffers keep their owners, and hold nothing that is read again when an inference
+has drained, so that nothing in them has to be moved.
 """
 
 from collections.abc import Iterator
