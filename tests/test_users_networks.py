@@ -182,3 +182,28 @@ def test_additions_may_be_signed_where_there_are_some(nets):
         assert message in str(refused.exception)
     odd = ranked("my_nets:Residual", "--additions", "absolute")
     assert "must be positive or signed" in str(odd.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "my_nets:make_net", "--images", "9", "--data", "digits"],
+        ["balance", "my_nets:make_net", "--images", "9", "--data", "digits"],
+        ["safety", "my_nets:make_net", "--images", "2", "--ranking-images", "9", "--flips", "1",
+         "--stuck", "1", "--data", "digits"],
+        ["inject", "campaign.yaml", "--images", "2", "--data", "digits"],
+    ],
+)  # fmt: skip
+def test_commands_rank_and_classify_with_named_data(nets, arguments):
+    (nets / "campaign.yaml").write_text(
+        "name: mine\ndescription: lanes\nnetwork: my_nets:make_net\nmachine: nce-small\n"
+        "ranking: {method: lrp, images: 9}\nfractions: [0.5]\nimages: 2\n"
+        "cases:\n  - name: lane\n    sites: [unprotected.lane]\n    effect: {kind: flip}\n"
+        "    process: {kind: single, count: 1}\n"
+    )
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)
+    without = CliRunner().invoke(app, arguments[: arguments.index("--data")])
+    assert isinstance(without.exception, InputError)
+    assert "--data" in str(without.exception)

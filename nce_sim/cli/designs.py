@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
-from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.make_ranking import choose_ranking, chosen_data, load_network
+from nce_sim.cli.options import DataOption, JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.cli.studies import (
     MachineOption,
@@ -72,6 +72,7 @@ def compare_designs(
     ranking_images: Annotated[
         int | None, typer.Option(min=1, help="Training images to rank with. [default: 500]")
     ] = None,
+    data: DataOption = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: OutOption = Path("nce-designs"),
     seed: SeedOption = 0,
@@ -99,7 +100,6 @@ def compare_designs(
     from nce_sim.workload.calibration import calibrate
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import data_of, load_model
 
     fractions = tuple(sorted(set(fraction or FRACTIONS)))
     for each in fractions:
@@ -121,15 +121,11 @@ def compare_designs(
     base = load_machine(machine)
     check_base(base)
     own, technologies = _technologies(base, technology)
-    data = data_of(model)
-    if data is None:
-        raise InputError(
-            f"model '{model}' names no data set to classify: give it one with data: in a model.yaml"
-        )
-    network = load_model(model)
-    train = load_data(data, "ranking").up_to(CALIBRATION_IMAGES)
-    test = load_data(data, "test")
-    ranked = choose_ranking(model, network, ranking, method, ranking_images, seed)
+    given = chosen_data(model, data)
+    network = load_network(model, data)
+    train = load_data(given, "ranking").up_to(CALIBRATION_IMAGES)
+    test = load_data(given, "test")
+    ranked = choose_ranking(model, network, ranking, method, ranking_images, seed, data)
     struck, judged = test.first(images), test.first(accuracy_images)
     with stages(Console(stderr=True)) as stage:
         meter = RiskMeter(
@@ -160,7 +156,7 @@ def compare_designs(
         )  # fmt: skip
     made = [
         *making(ranked, base, seed),
-        ("Images", f"{len(struck)} struck, {len(judged)} under dropout, of {data}/test"),
+        ("Images", f"{len(struck)} struck, {len(judged)} under dropout, of {test.name}/test"),
     ]
     finish(designs_report(risk, choice, made), summary(risk, choice), out, as_json)
 

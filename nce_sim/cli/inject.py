@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.make_ranking import choose_ranking, chosen_data, load_network
+from nce_sim.cli.options import DataOption, JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -22,6 +22,7 @@ def inject_faults(
     realisations: Annotated[
         int | None, typer.Option(min=1, help="Draws of the faults, in place of the campaign's.")
     ] = None,
+    data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Folder for page, figures and tables.")] = Path(
         "nce-inject"
     ),
@@ -49,7 +50,6 @@ def inject_faults(
     from nce_sim.study.campaign import cases_of, run_campaign
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import data_of, load_model
 
     check_device(device)
     config = load_campaign(campaign)
@@ -63,24 +63,20 @@ def inject_faults(
     if save_faults is not None:
         check_writable(save_faults.parent, "--save-faults")
     machine = load_machine(config.machine)
-    data = data_of(config.network)
-    if data is None:
-        raise InputError(
-            f"model '{config.network}' names no data set to classify: give it one with "
-            f"data: in a model.yaml"
-        )
-    network = load_model(config.network)
+    given = chosen_data(config.network, data)
+    network = load_network(config.network, data)
     cases_of(config, machine, lambda: {layer.name: 1.0 for layer in network.neuron_layers})
     chosen = config.ranking
     ranking = choose_ranking(
         config.network, network, None if chosen.file is None else Path(chosen.file),
         None if chosen.file else chosen.method,
-        None if chosen.file or chosen.method == "random" else chosen.images, seed,
+        None if chosen.file or chosen.method == "random" else chosen.images, seed, data,
     )  # fmt: skip
     with stages(Console(stderr=True)) as stage:
         result = run_campaign(
-            config, network, machine, ranking, load_data(data, "ranking"), load_data(data, "test"),
-            stage, seed=seed, device=device, replay=replay, save=save_faults,
+            config, network, machine, ranking, load_data(given, "ranking"),
+            load_data(given, "test"), stage, seed=seed, device=device, replay=replay,
+            save=save_faults,
         )  # fmt: skip
         report = campaign_report(result)
         write_study(report, out)

@@ -25,14 +25,22 @@ FAULT_METHODS = ("fault-aware", "fault-in-loop")
 
 def choose_ranking(
     model: str, network: "Workload", ranking: Path | None, method: str | None, images: int | None,
-    seed: int,
+    seed: int, data: str | None = None,
 ) -> "Ranking":  # fmt: skip
     """Return the saved ranking, or rank anew: by LRP with 500 images if nothing else is asked."""
     from nce_sim.resilience.ranking import Ranking
 
     if ranking is None:
         return make_ranking(
-            model, network, method or "lrp", images, "float32", "cpu", seed, otherwise=500
+            model,
+            network,
+            method or "lrp",
+            images,
+            "float32",
+            "cpu",
+            seed,
+            data=data,
+            otherwise=500,
         )
     if method is not None or images is not None:
         raise InputError("--ranking is a saved ranking: give it without --method and --images")
@@ -62,7 +70,8 @@ def make_ranking(
             f"a {method} ranking needs its fault: make it with nce-sim rank --method {method} "
             f"--fault dropout=0.5, and give it as --ranking"
         )
-    train = ranking_data(chosen_data(model, data), images, otherwise)
+    given = chosen_data(model, data, "; or use --method random")
+    train = ranking_data(given, images, otherwise)
     warn_of_numbering(network, train)
     source = f"{train.name}/{train.part}, first"
     passes = STEPS + 1 if method == IN_LOOP else 1
@@ -104,16 +113,19 @@ def load_network(model: str, data: str | None) -> "Workload":
     return load_model(model, lambda: load_data(find_data(data), "test").images.shape[1:])
 
 
-def chosen_data(model: str, given: str | None) -> "DataRecord":
-    """Return the data that a user names, or the model's own; InputError if there is neither."""
+def chosen_data(model: str, given: str | None, otherwise: str = "") -> "DataRecord":
+    """Return the data that a user names, or the model's own.
+
+    Raises InputError if there is neither; it then says what to do, or `otherwise`.
+    """
     from nce_sim.workload.data_config import find_data
     from nce_sim.workload.models import data_of
 
     named = given or data_of(model)
     if named is None:
         raise InputError(
-            f"model '{model}' names no data set to rank or classify: give --data where the command "
-            f"has it, or name it with data: in a model.yaml; or use --method random"
+            f"model '{model}' names no data set to rank or classify: give --data, or name it with "
+            f"data: in a model.yaml{otherwise}"
         )
     return find_data(named)
 

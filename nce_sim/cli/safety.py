@@ -8,11 +8,10 @@ import typer
 from rich.console import Console
 
 from nce_sim import __version__
-from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import JsonOption, SeedOption
+from nce_sim.cli.make_ranking import choose_ranking, chosen_data, load_network
+from nce_sim.cli.options import DataOption, JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.cli.studies import MachineOption, MethodOption, ModelArgument, RankingOption
-from nce_sim.errors import InputError
 from nce_sim.files import check_writable
 
 
@@ -26,6 +25,7 @@ def safety(
     ranking_images: Annotated[
         int | None, typer.Option(min=1, help="Training images to rank with. [default: 500]")
     ] = None,
+    data: DataOption = None,
     images: Annotated[int, typer.Option(min=1, help="Test images that meet the upsets.")] = 64,
     flips: Annotated[int, typer.Option(min=1, help="Upsets an inference, at each site.")] = 8,
     stuck: Annotated[int, typer.Option(min=1, help="Stuck bits drawn at each site.")] = 12,
@@ -61,7 +61,6 @@ def safety(
     from nce_sim.safety.assessment import SafetyInputs
     from nce_sim.workload.datasets import load_data
     from nce_sim.workload.execute import check_device
-    from nce_sim.workload.models import data_of, load_model
 
     check_fraction(fraction, "--fraction")
     check_units(granularity, None)
@@ -70,19 +69,15 @@ def safety(
     inputs = SafetyInputs(lifetime_h, ftti_ms, safe_state_ms, external_memory)
     effort = SafetyEffort(flips, stuck, stuck_images)
     chosen = load_machine(machine)
-    data = data_of(model)
-    if data is None:
-        raise InputError(
-            f"model '{model}' names no data set to classify: give it one with data: in a model.yaml"
-        )
-    network = load_model(model)
-    ranked = choose_ranking(model, network, ranking, method, ranking_images, seed)
-    test = load_data(data, "test").first(images)
+    given = chosen_data(model, data)
+    network = load_network(model, data)
+    ranked = choose_ranking(model, network, ranking, method, ranking_images, seed, data)
+    test = load_data(given, "test").first(images)
     with stages(Console(stderr=True)) as stage:
         result = assess_safety(
             network, chosen, ranked.split(fraction, granularity), test.images, test.labels,
             inputs=inputs, effort=effort, seed=seed, device=device,
-            calibration=calibration_for(chosen, network, load_data(data, "ranking").up_to(500)),
+            calibration=calibration_for(chosen, network, load_data(given, "ranking").up_to(500)),
             stage=stage,
         )  # fmt: skip
         origin = ranked.origin

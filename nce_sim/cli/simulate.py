@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import MODEL_HELP, JsonOption, SeedOption, check_trace
+from nce_sim.cli.make_ranking import choose_ranking, load_network
+from nce_sim.cli.options import MODEL_HELP, DataOption, JsonOption, SeedOption, check_trace
 from nce_sim.cli.progress import stages
 from nce_sim.errors import InputError
 from nce_sim.files import check_writable
@@ -46,6 +46,7 @@ def simulate_split(
     images: Annotated[
         int | None, typer.Option(min=1, help="Training images to rank with; 500 if not given.")
     ] = None,
+    data: DataOption = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Images that follow one another while weights stay.")
     ] = 1,
@@ -81,7 +82,6 @@ def simulate_split(
     from nce_sim.study.bottleneck import find_bottleneck
     from nce_sim.study.protection_price import check_objective, price
     from nce_sim.study.protection_share import protection_share
-    from nce_sim.workload.models import load_model
 
     check_fraction(fraction, "--fraction")
     size = None if block is None else _block_size(block)
@@ -93,8 +93,8 @@ def simulate_split(
     check_trace(trace)
     chosen = load_machine(machine)
     _check_mismatch_rate(mismatch_rate, chosen.config)
-    network = load_model(model)
-    ranked = choose_ranking(model, network, ranking, method, images, seed)
+    network = load_network(model, data)
+    ranked = choose_ranking(model, network, ranking, method, images, seed, data)
     if objective is not None:
         ranked = price(ranked, network, chosen, objective, batch=batch)
     split = ranked.split(fraction, granularity, block=size)

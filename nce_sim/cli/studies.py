@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from nce_sim import __version__
-from nce_sim.cli.make_ranking import choose_ranking
-from nce_sim.cli.options import MODEL_HELP, JsonOption, SeedOption
+from nce_sim.cli.make_ranking import choose_ranking, load_network
+from nce_sim.cli.options import MODEL_HELP, DataOption, JsonOption, SeedOption
 from nce_sim.cli.progress import stages
 from nce_sim.files import check_writable
 
@@ -41,6 +41,7 @@ def balance(
     ranking: RankingOption = None,
     method: MethodOption = None,
     images: ImagesOption = None,
+    data: DataOption = None,
     out: OutOption = Path("nce-balance"),
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -53,15 +54,14 @@ def balance(
     from nce_sim.report.hardware_studies import ratio_report
     from nce_sim.resilience.split import check_fraction, check_units
     from nce_sim.study.ppe_ratio import family_of, study_ratio
-    from nce_sim.workload.models import load_model
 
     check_fraction(fraction, "--fraction")
     check_units(granularity, None)
     check_writable(out)
     base = load_machine(machine)
     steps = len(family_of(base, family)) + (base.config.fabric is not None)
-    network = load_model(model)
-    ranked = choose_ranking(model, network, ranking, method, images, seed)
+    network = load_network(model, data)
+    ranked = choose_ranking(model, network, ranking, method, images, seed, data)
     split = ranked.split(fraction, granularity)
     with stages(Console(stderr=True)) as stage:
         study = study_ratio(network, network.name, base, split, family, count_steps(stage, steps))
@@ -80,6 +80,7 @@ def granularity_study(
     ranking: RankingOption = None,
     method: MethodOption = None,
     images: ImagesOption = None,
+    data: DataOption = None,
     out: OutOption = Path("nce-granularity"),
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -91,12 +92,11 @@ def granularity_study(
     from nce_sim.config.machine import load_machine
     from nce_sim.report.hardware_studies import granularity_report
     from nce_sim.study.granularity import FRACTIONS, UNITS, study_granularity
-    from nce_sim.workload.models import load_model
 
     check_writable(out)
     chosen = load_machine(machine)
-    network = load_model(model)
-    ranked = choose_ranking(model, network, ranking, method, images, seed)
+    network = load_network(model, data)
+    ranked = choose_ranking(model, network, ranking, method, images, seed, data)
     with stages(Console(stderr=True)) as stage:
         advance = count_steps(stage, 2 + len(UNITS) * len(FRACTIONS))
         study = study_granularity(network, network.name, ranked, chosen, advance=advance)

@@ -181,6 +181,6 @@ def _shape_of_images(name: str, images_shape: ShapeOf | None) -> Sequence[int]:
         raise InputError(
             f"model {name}: the shape of its input is not known here: give a module or its factory "
             f"an attribute input_shape, such as (3, 32, 32), fix the sizes in an ONNX file, or "
-            f"write a model.yaml; nce-sim run and rank also take that of the images of --data"
+            f"write a model.yaml; commands take that of the images of --data, too"
         )
     return images_shape()
