@@ -39,6 +39,7 @@ from nce_sim.schedule.domains import DOMAINS, PROTECTED
 from nce_sim.schedule.layout import Region
 from nce_sim.schedule.program import LayerWork, Program, build_program
 from nce_sim.schedule.retry import with_mismatches
+from nce_sim.schedule.reuse import program_for
 from nce_sim.workload.layer import Layer
 
 CONTROLLER_PORT = "controller"
@@ -251,11 +252,14 @@ def simulate(
     batch: int = 1,
     mismatch_rate: float = 0.0,
     seed: int = 0,
+    like: Run | None = None,
 ) -> Run:
     """Simulate `network` on `machine`, its neurons divided by `split`, for a batch of images.
 
     `mismatch_rate` is how often, per lane and cycle, the copies of a scheme with retries differ;
-    which waves run again is drawn from `seed` before the run.
+    which waves run again is drawn from `seed` before the run. `like` is another run, whose schedule
+    serves again where split, batch and all that it depends on are the same: machines that differ in
+    rates, latencies, voltage or technology only. The result is the same with it and without.
 
     Raises InputError if the split is another network's, a layer does not fit the machine, the batch
     is empty or the rate is not a number from 0 to 1.
@@ -264,7 +268,15 @@ def simulate(
         raise InputError(f"mismatch_rate is a rate from 0 to 1, not {mismatch_rate}")
     map_bits = {name: split.map_bits(name) for name in split.unprotected}
     with without_garbage_collection():
-        program = build_program(network.layers, machine.config, split.unprotected, map_bits, batch)
+        program = None
+        if like is not None:
+            program = program_for(
+                machine.config, like.program, network.layers, split.unprotected, map_bits, batch
+            )
+        if program is None:
+            program = build_program(
+                network.layers, machine.config, split.unprotected, map_bits, batch
+            )
         program = with_mismatches(program, mismatch_rate, seed)
     return run_program(machine, program)
 

@@ -94,7 +94,7 @@ def find_bottleneck(
         try:
             changed = simulate(
                 network, changed_machine(run.machine, candidate.changes), split,
-                batch=run.program.batch, mismatch_rate=mismatch_rate, seed=seed,
+                batch=run.program.batch, mismatch_rate=mismatch_rate, seed=seed, like=run,
             )  # fmt: skip
         except (InputError, ValidationError):
             refused.append(candidate.what)

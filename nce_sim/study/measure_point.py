@@ -126,8 +126,11 @@ class _Measurement:
         point, machine = self.point, self.machine
         assert machine is not None
         assert point.machine is not None
-        key = point.network.identity, point.machine.identity, point.granularity, split.identity
-        return _RUNS.get(key, lambda: simulate(self.network, machine, split))
+        of_split = point.network.identity, point.granularity, split.identity
+        return _RUNS.get(
+            of_split, point.machine.identity,
+            lambda like: simulate(self.network, machine, split, like=like),
+        )  # fmt: skip
 
     def ranking(self) -> Ranking:
         """Make the ranking, or take the one that another point made."""
@@ -342,12 +345,15 @@ class _Runs:
     MOST = 4
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, ...], Run] = {}
+        self._kept: dict[tuple[tuple[str, ...], str], Run] = {}
 
-    def get(self, key: tuple[str, ...], make: Callable[[], Run]) -> Run:
-        """Return a run that is at hand, or make it."""
-        run = self._kept.pop(key, None) or make()
-        self._kept[key] = run
+    def get(
+        self, of_split: tuple[str, ...], machine: str, make: Callable[[Run | None], Run]
+    ) -> Run:
+        """Return a run that is at hand, or make it; `make` is told of one on another machine."""
+        alike = [run for (split, _), run in self._kept.items() if split == of_split]
+        run = self._kept.pop((of_split, machine), None) or make(alike[-1] if alike else None)
+        self._kept[of_split, machine] = run
         while len(self._kept) > self.MOST:
             del self._kept[next(iter(self._kept))]
         return run
