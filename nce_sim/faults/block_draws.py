@@ -45,8 +45,8 @@ class BlockDraws:
     """The random numbers of all faults for one block of images.
 
     `images` are the images' places in their data set, `realisation` the one of all of them or one
-    for each. Every array is images x neurons. Draws that
-    are given the same `scratch` take their memory from one another: use one at a time.
+    for each. Every array is images x neurons. Draws that are given the same `scratch` take their
+    memory from one another: use one at a time.
     """
 
     def __init__(
