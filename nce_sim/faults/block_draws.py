@@ -81,7 +81,7 @@ class BlockDraws:
         """Return `hits` as masks of eight bits: 0 where a neuron fails, else -1, all bits set."""
         if probability not in self._survivors:
             use = ("survivors", probability)
-            masks = self.scratch.take(use, torch.int8, len(self.images), whole_words(self.neurons))
+            masks = self.scratch.take(use, torch.int8, len(self.images), whole_lines(self.neurons))
             self._find_survivors(probability, masks.numpy())
             self._survivors[probability] = masks[:, : self.neurons].to(self.executable.device)
         return self._survivors[probability]
@@ -118,25 +118,33 @@ class BlockDraws:
         return normals.to(self.executable.device)
 
 
-def whole_words(count: int) -> int:
-    """Return a number of bytes rounded up to words of eight."""
-    return -(-count // 8) * 8
+def whole_lines(count: int) -> int:
+    """Return a number of bytes rounded up to lines of 64, in which places are looked for."""
+    return -(-count // 64) * 64
 
 
 def places_of(
     row: NDArray[np.uint8], value: int, memory: NDArray[np.bool_] | None = None
 ) -> NDArray[np.intp]:
-    """Return the places of a rare value in a row of bytes, in order: looks at eight at once.
+    """Return the places of a rare value in a row of bytes, in order.
 
-    `memory` to work in, if given, is as long as the row rounded up to whole words.
+    `memory` to work in, if given, is as long as the row rounded up to whole lines.
     """
-    equal = np.empty(whole_words(len(row)), np.bool_) if memory is None else memory
-    equal[-8:] = False
+    equal = np.empty(whole_lines(len(row)), np.bool_) if memory is None else memory
+    equal[len(row) :] = False
     np.equal(row, value, out=equal[: len(row)])
     words = equal.view(np.uint64)
-    eights = np.flatnonzero(words != 0)
-    found = np.flatnonzero(words[eights].view(np.bool_))
-    return eights[found >> 3] * 8 + (found & 7)
+    return _within(words, _within((words != 0).view(np.uint64)))
+
+
+def _within(words: NDArray[np.uint64], some: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """Return the places of ones among bytes of 0 or 1, read eight at a time.
+
+    `some` are the words that hold any; they are looked for, if not given.
+    """
+    held = np.flatnonzero(words != 0) if some is None else some
+    found = np.flatnonzero(words[held].view(np.bool_))
+    return held[found >> 3] * 8 + (found & 7)
 
 
 def standard_normals(
