@@ -49,7 +49,7 @@ def program_for(
     """
     alike = (
         like.batch == batch
-        and _scheduled(like.machine) == _scheduled(machine)
+        and schedule_key(like.machine) == schedule_key(machine)
         and _same_work(like, layers, unprotected, map_bits)
     )
     return replace(like, machine=machine) if alike else None
@@ -78,8 +78,8 @@ def _unprotected(work: LayerWork) -> Mask:
     return np.asarray(np.logical_or.reduce(masks))
 
 
-def _scheduled(machine: MachineConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    return (
-        machine.model_dump(exclude=NOT_IN_SCHEDULES),
-        machine.memory.model_dump(include=IN_SCHEDULES),
+def schedule_key(machine: MachineConfig) -> str:
+    """Return all that schedules depend on: machines with the same key schedule a split alike."""
+    return machine.model_dump_json(exclude=NOT_IN_SCHEDULES) + machine.memory.model_dump_json(
+        include=IN_SCHEDULES
     )

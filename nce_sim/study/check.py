@@ -5,13 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from nce_sim.accuracy.outcomes import outcome_named
 from nce_sim.config.campaign import DropoutFault, NoiseFault
 from nce_sim.config.loader import Mistake, Place
 from nce_sim.config.machine import Machine
-from nce_sim.config.machine_schema import MachineConfig
 from nce_sim.config.salvage import Salvage
 from nce_sim.config.study import (
     AccuracySettings,
@@ -31,6 +29,7 @@ from nce_sim.machine.engine import simulate
 from nce_sim.resilience.ranking import METHODS, Ranking, rank
 from nce_sim.resilience.split import Split
 from nce_sim.schedule.program import build_program
+from nce_sim.schedule.reuse import schedule_key
 from nce_sim.study.resources import Resources, fault_to_rank_for, faults_of, traces_of
 from nce_sim.workload.execute import PRECISION_OF_FORMAT
 
@@ -306,7 +305,7 @@ class Check:
             splits = [ranking.split(share, granularity) for share in _telling(axes.fractions)]
             for name, changes in machines:
                 machine = self.resources.machine(name, changes)
-                sizes = network, granularity, _sizes(machine.config)
+                sizes = network, granularity, schedule_key(machine.config)
                 if sizes in seen and not struck:
                     continue
                 seen.add(sizes)
@@ -348,17 +347,3 @@ def _telling(fractions: Sequence[float]) -> list[float]:
     """Return the shares that put neurons on each array that any of `fractions` puts some on."""
     inner = [fraction for fraction in fractions if 0 < fraction < 1]
     return [min(inner, key=lambda each: abs(each - 0.5))] if inner else sorted(set(fractions))
-
-
-NO_SIZES: dict[str, Any] = {
-    **dict.fromkeys(
-        ("name", "description", "technology", "voltage", "temperature_k", "clock_mhz", "bus",
-         "memory", "controller"), True,
-    ),
-    "protected": {"supply_v"}, "unprotected": {"supply_v"},
-}  # fmt: skip
-"""Parts of a machine on which it does not depend whether a network fits."""
-
-
-def _sizes(config: MachineConfig) -> str:
-    return config.model_dump_json(exclude=NO_SIZES)
